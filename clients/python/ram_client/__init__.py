@@ -1,0 +1,1 @@
+"""Tag images with a Recognize Anything Model served by Triton."""
