@@ -1,1 +1,29 @@
-"""Tag images with a Recognize Anything Model served by Triton."""
+"""Tag images with a Recognize Anything Model served by Triton Inference Server."""
+
+from .async_client import AsyncRamClient
+from .client import RamClient
+from .errors import (
+    ImageUnreadable,
+    InvalidRequest,
+    ModelNotFound,
+    RamError,
+    ServerError,
+    Timeout,
+    Unavailable,
+)
+from .image import ImageLike
+from .tag import Tag
+
+__all__ = [
+    "AsyncRamClient",
+    "ImageLike",
+    "ImageUnreadable",
+    "InvalidRequest",
+    "ModelNotFound",
+    "RamClient",
+    "RamError",
+    "ServerError",
+    "Tag",
+    "Timeout",
+    "Unavailable",
+]

@@ -1,0 +1,222 @@
+"""The command `ram-tag`: tags image files through a running server."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import aclosing
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+from .async_client import AsyncRamClient
+from .errors import ImageUnreadable, ModelNotFound, RamError, Timeout, Unavailable
+from .files import IMAGE_SUFFIXES, find_images
+from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
+from .tag import Tag
+
+INTERRUPTED = 130  # what shells report for a process ended by Ctrl-C
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage, or 130."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A file name need not be valid text, nor a terminal able to show every tag.
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        return asyncio.run(_run(options))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more on exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+async def _run(options: argparse.Namespace) -> int:
+    files: list[Path] = []
+    failures = 0
+    for path in options.paths:
+        try:
+            files += find_images(path, recursive=options.recursive)
+        except ImageUnreadable as error:
+            print_error(error)
+            failures += 1
+    output = options.output()
+    try:
+        failures += await _tag_files(files, output, options)
+    except RamError as error:
+        print_error(error)
+        failures += 1
+    output.finish()
+    return 1 if failures else 0
+
+
+async def _tag_files(
+    files: list[Path], output: Tables | JsonLines | JsonArray, options: argparse.Namespace
+) -> int:
+    """Tag and print all files; the number of those that failed."""
+    failures = 0
+    client = AsyncRamClient(options.server, timeout=options.timeout)
+    progress = ProgressBar(len(files))
+
+    async def tag(file: Path) -> tuple[Path, list[Tag] | RamError]:
+        settings = {name: getattr(options, name) for name in ("threshold", "top_k", "exclude")}
+        try:
+            return file, await client.tag(file, **settings)
+        except RamError as error:
+            return file, error
+        finally:
+            progress.advance()
+
+    with progress:
+        async with client, aclosing(_in_order(tag, files, options.concurrency)) as results:
+            async for file, result in results:
+                if isinstance(result, RamError):
+                    await _raise_if_server_is_gone(client, result)
+                    failures += 1
+                with progress.hidden():
+                    if isinstance(result, ImageUnreadable):
+                        print_error(result)
+                    elif isinstance(result, RamError):
+                        print_error(f"{file}: {result}")
+                    else:
+                        output.add(file, result)
+    return failures
+
+
+async def _in_order(
+    function: Callable[[Item], Coroutine[None, None, Result]],
+    items: Iterable[Item],
+    concurrency: int,
+) -> AsyncIterator[Result]:
+    """The function's results in the order of the items, `concurrency` calls at a time.
+
+    One slow call does not stop the others, but only so many results wait for it.
+    """
+    slots = asyncio.Semaphore(concurrency)
+
+    async def call(item: Item) -> Result:
+        async with slots:
+            return await function(item)
+
+    tasks: deque[asyncio.Task[Result]] = deque()
+    try:
+        for item in items:
+            tasks.append(asyncio.create_task(call(item)))
+            if len(tasks) == 8 * concurrency:
+                yield await tasks[0]
+                tasks.popleft()
+        while tasks:
+            yield await tasks[0]
+            tasks.popleft()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _raise_if_server_is_gone(client: AsyncRamClient, error: RamError) -> None:
+    """Raise the error where it will meet all other files too: one line then says it all."""
+    if isinstance(error, ModelNotFound):
+        raise error
+    if isinstance(error, Unavailable | Timeout) and not await client.is_ready():
+        raise error
+
+
+def _parser() -> argparse.ArgumentParser:
+    suffixes = " ".join(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
+    parser = argparse.ArgumentParser(
+        prog="ram-tag",
+        description="Tag images in English and Chinese, through a Triton server that serves RAM.",
+        epilog="Results go to stdout in the order of the files, one line for each file that "
+        "failed to stderr. Exit status: 0 if all files were tagged, 1 if not, 2 for wrong usage.",
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help=f"an image, or a folder, of which these are tagged: {suffixes}",
+    )
+    add("--recursive", "-r", action="store_true", help="look into the subfolders of folders, too")
+    add(
+        "--server",
+        default="localhost:8001",
+        metavar="HOST:PORT",
+        help="Triton's gRPC address (default: %(default)s)",
+    )
+    tags = parser.add_argument_group("which tags")
+    add = tags.add_argument
+    add(
+        "--threshold",
+        type=_probability,
+        metavar="0..1",
+        help="the score a tag must exceed (default: each tag's own threshold)",
+    )
+    add("--top-k", type=_count, metavar="N", help="the N best of them (default: all)")
+    add(
+        "--exclude",
+        action="append",
+        metavar="NAME",
+        help="leave out a tag, by English or Chinese name; may be repeated",
+    )
+    add = parser.add_argument_group("output").add_mutually_exclusive_group().add_argument
+    add(
+        "--json",
+        dest="output",
+        action="store_const",
+        const=JsonArray,
+        help="one JSON array, at the end (default: a table for people)",
+    )
+    add(
+        "--jsonl",
+        dest="output",
+        action="store_const",
+        const=JsonLines,
+        help="one JSON object a line and file, as soon as it is known",
+    )
+    add = parser.add_argument_group("speed").add_argument
+    add(
+        "--concurrency",
+        type=_positive_count,
+        default=8,
+        metavar="N",
+        help="requests in flight at once (default: %(default)s)",
+    )
+    add(
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="S",
+        help="seconds a file may take, retries included (default: %(default)g)",
+    )
+    parser.add_argument("--version", action="version", version=version("ram-client"))
+    parser.set_defaults(output=Tables)
+    return parser
+
+
+def _number(kind: type, accepts: Callable[[float], bool], description: str) -> Callable:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not accepts(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {description}")
+        return value
+
+    return parse
+
+
+_probability = _number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+_count = _number(int, lambda value: 0 <= value < 2**31, "a count")
+_positive_count = _number(int, lambda value: 0 < value < 2**31, "a count from 1")
+_seconds = _number(float, lambda value: 0 < value < float("inf"), "a number of seconds")

@@ -1,0 +1,68 @@
+"""What can go wrong, as exceptions.
+
+RamError
+├── ImageUnreadable    a file cannot be read, or a picture cannot be encoded; nothing was sent
+├── InvalidRequest     the request is wrong: no image, bad threshold, batch too large, …
+├── ModelNotFound      the server answers, but serves no model of this name
+├── Unavailable        no connection, a full queue, or a model not loaded, after all retries
+├── Timeout            no answer within the client's timeout
+└── ServerError        anything else the server reports
+"""
+
+import re
+
+from tritonclient.utils import InferenceServerException
+
+
+class RamError(Exception):
+    """Base of all exceptions of this package."""
+
+
+class ImageUnreadable(RamError):
+    """A local file cannot be read, or a picture cannot be encoded; nothing was sent."""
+
+
+class InvalidRequest(RamError):
+    """The request is wrong; the message names the input, as in "image: cannot be decoded"."""
+
+
+class ModelNotFound(RamError):
+    """The server answers, but serves no model of this name."""
+
+
+class Unavailable(RamError):
+    """No connection, a full queue, or a model that is not loaded, after all retries."""
+
+
+class Timeout(RamError):
+    """The server gave no answer within the client's timeout."""
+
+
+class ServerError(RamError):
+    """The server failed in a way that no other exception describes."""
+
+
+_BY_STATUS = {
+    "StatusCode.INVALID_ARGUMENT": InvalidRequest,
+    "StatusCode.NOT_FOUND": ModelNotFound,
+    "StatusCode.UNAVAILABLE": Unavailable,
+    "StatusCode.DEADLINE_EXCEEDED": Timeout,
+}
+
+# Triton puts this before every message; requests of this client carry no id.
+_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
+
+
+def from_triton(error: InferenceServerException, *, server: str, timeout: float | None) -> RamError:
+    """Translate tritonclient's exception.
+
+    `server` and `timeout` (seconds) go into the messages about reaching the server, which name
+    neither by themselves.
+    """
+    message = _REQUEST_ID.sub("", error.message() or "no message")
+    kind = _BY_STATUS.get(error.status(), ServerError)
+    if kind is Timeout:
+        return Timeout(f"{server}: no answer within {timeout} s")
+    if kind is Unavailable:
+        return Unavailable(f"{server}: {message}")
+    return kind(message)

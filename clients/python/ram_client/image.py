@@ -1,0 +1,76 @@
+"""The image of a request: whatever the caller holds, as the encoded bytes that are sent."""
+
+import io
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+import PIL.Image
+
+from .errors import ImageUnreadable
+
+ImageLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image
+"""A path, the bytes of an encoded image (JPEG, PNG, …), or a Pillow image."""
+
+MAX_BYTES = 2**31 - 1  # what a gRPC message can hold
+
+# PNG holds none of these. F, I and LAB are left out: they have no agreed range to convert from.
+_MODE_FOR_PNG = {
+    "CMYK": "RGB",
+    "HSV": "RGB",
+    "La": "LA",
+    "PA": "RGBA",
+    "RGBX": "RGB",
+    "RGBa": "RGBA",
+    "YCbCr": "RGB",
+}
+_ORIENTATION = 0x0112
+
+
+def encode(image: ImageLike) -> bytes:
+    """The encoded image to send.
+
+    Files and bytes are sent as they are: only the server decodes them. A Pillow image becomes a
+    PNG, which loses nothing, and keeps its EXIF orientation.
+
+    Raises ImageUnreadable where a file cannot be read or a picture cannot be encoded, TypeError
+    for anything that is no image.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, PIL.Image.Image):
+        return _encode_png(image)
+    if isinstance(image, str | os.PathLike):
+        return _read(Path(image))
+    raise TypeError(f"an image is a path, bytes or a Pillow image, not {type(image).__name__}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageUnreadable(f"{path}: larger than 2 GiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageUnreadable(f"{path}: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise ImageUnreadable(f"{str(path)!r}: {error}") from error
+
+
+def _encode_png(image: PIL.Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        exif = PIL.Image.Exif()
+        if orientation := image.getexif().get(_ORIENTATION):
+            exif[_ORIENTATION] = orientation
+        if image.mode in _MODE_FOR_PNG:
+            image = image.convert(_MODE_FOR_PNG[image.mode])
+            image.info.pop("icc_profile", None)  # it described the old mode's channels
+        if image.mode == "I":
+            raise ValueError("mode I has no agreed range, convert it to I;16 or RGB first")
+        # Level 1: the network is faster than a better compression.
+        image.save(buffer, format="PNG", compress_level=1, exif=exif)
+    except (OSError, ValueError) as error:
+        raise ImageUnreadable(f"image: cannot be encoded as PNG: {error}") from error
+    return buffer.getvalue()

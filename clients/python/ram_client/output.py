@@ -1,0 +1,119 @@
+"""What the command line prints: results on stdout, failures and progress on stderr."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from .tag import Tag
+
+
+class Tables:
+    """One small table a file, for people."""
+
+    def __init__(self):
+        self._console = Console(soft_wrap=True)
+
+    def add(self, file: Path, tags: list[Tag]) -> None:
+        """Print one file's tags."""
+        self._console.print(Text(str(file), style="bold"))
+        if not tags:
+            self._console.print("  no tags\n")
+            return
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for tag in tags:
+            score = Text(f"{tag.score:.3f}", style="cyan")
+            table.add_row(score, Text(tag.name), Text(tag.name_zh))
+        self._console.print(table)
+        self._console.print()
+
+    def finish(self) -> None:
+        """Nothing is left to print."""
+
+
+class JsonLines:
+    """One JSON object a line and file, at once."""
+
+    def add(self, file: Path, tags: list[Tag]) -> None:
+        """Print one file's line."""
+        print(_to_json(_record(file, tags)), flush=True)
+
+    def finish(self) -> None:
+        """Nothing is left to print."""
+
+
+class JsonArray:
+    """One JSON array of all files, at the end."""
+
+    def __init__(self):
+        self._records: list[dict[str, object]] = []
+
+    def add(self, file: Path, tags: list[Tag]) -> None:
+        """Keep one file's object."""
+        self._records.append(_record(file, tags))
+
+    def finish(self) -> None:
+        """Print the array."""
+        print(_to_json(self._records, indent=2), flush=True)
+
+
+def _record(file: Path, tags: list[Tag]) -> dict[str, object]:
+    return {
+        "file": str(file),
+        "tags": [asdict(tag) | {"score": round(tag.score, 6)} for tag in tags],
+    }
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not utf8, indent=indent)
+
+
+def print_error(message: object) -> None:
+    """Print one line on stderr, however many the message has."""
+    print("ram-tag:", *str(message).splitlines(), file=sys.stderr)
+
+
+class ProgressBar:
+    """A bar on stderr that makes room for other output; invisible where nobody watches."""
+
+    def __init__(self, total: int):
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
+        self._progress = Progress(
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=total < 2 or not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> "ProgressBar":
+        """Show the bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove the bar."""
+        self._progress.stop()
+
+    def advance(self) -> None:
+        """Count one file as done."""
+        self._progress.advance(self._task)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the bar away while something else is printed."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()

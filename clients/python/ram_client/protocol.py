@@ -1,0 +1,116 @@
+"""The wire contract: requests are built here and responses read here, and only here.
+
+Nothing in this file does any I/O, so the sync and the async client share all of it. B is the number
+of images in a request, M the number of tags of its longest row, D the width of the embedding.
+
+  inputs   image BYTES [B, 1], threshold FP32 [B, 1], top_k INT32 [B, 1], exclude BYTES [B, K];
+           all but image are optional
+  outputs  tags BYTES [B, M], tags_zh BYTES [B, M], scores FP32 [B, M], tag_ids INT32 [B, M],
+           count INT32 [B, 1]: how many of a row's M are tags, the rest being padding;
+           embedding FP32 [B, D]
+"""
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.utils import np_to_triton_dtype
+
+from .errors import InvalidRequest, ServerError
+from .image import MAX_BYTES
+from .tag import Tag
+
+MODEL = "ram"
+TAG_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "count")
+EMBEDDING_OUTPUTS = ("embedding",)
+
+
+def tag_request(
+    images: Sequence[bytes],
+    *,
+    model: str = MODEL,
+    threshold: float | None = None,
+    top_k: int | None = None,
+    exclude: str | Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """The arguments of tritonclient's `infer` that ask for the tags of `images`.
+
+    The settings hold for all images of the request. Ranges are the server's to check; only what
+    the tensors cannot hold raises InvalidRequest here.
+    """
+    inputs = [_image_input(images)]
+    rows = len(images)
+    if threshold is not None:
+        inputs.append(_input("threshold", np.full((rows, 1), threshold, np.float32)))
+    if top_k is not None:
+        top_k = operator.index(top_k)
+        if abs(top_k) > np.iinfo(np.int32).max:
+            raise InvalidRequest(f"top_k: {top_k} does not fit into 32 bits")
+        inputs.append(_input("top_k", np.full((rows, 1), top_k, np.int32)))
+    if names := _encode_names(exclude):
+        inputs.append(_input("exclude", np.array([names] * rows, dtype=np.object_)))
+    return _request(model, inputs, TAG_OUTPUTS)
+
+
+def embedding_request(images: Sequence[bytes], *, model: str = MODEL) -> dict[str, Any]:
+    """The arguments of tritonclient's `infer` that ask for the embeddings of `images`."""
+    return _request(model, [_image_input(images)], EMBEDDING_OUTPUTS)
+
+
+def read_tags(result: InferResult) -> list[list[Tag]]:
+    """Each image's tags, in the server's order: highest score first."""
+    names, names_zh, scores, ids, counts = (_output(result, name) for name in TAG_OUTPUTS)
+    return [
+        [
+            Tag(name.decode(), name_zh.decode(), score, identity)
+            for name, name_zh, score, identity in zip(
+                names[row, :count],
+                names_zh[row, :count],
+                scores[row, :count].tolist(),
+                ids[row, :count].tolist(),
+                strict=True,
+            )
+        ]
+        for row, count in enumerate(counts[:, 0])
+    ]
+
+
+def read_embeddings(result: InferResult) -> np.ndarray:
+    """The images' embeddings, float32 (B, D), writable."""
+    return _output(result, "embedding").copy()
+
+
+def _request(model: str, inputs: list[InferInput], outputs: Iterable[str]) -> dict[str, Any]:
+    return {
+        "model_name": model,
+        "inputs": inputs,
+        "outputs": [InferRequestedOutput(name) for name in outputs],
+    }
+
+
+def _image_input(images: Sequence[bytes]) -> InferInput:
+    if sum(map(len, images)) > MAX_BYTES:
+        raise InvalidRequest("image: the images of a request must stay below 2 GiB together")
+    return _input("image", np.array(images, dtype=np.object_).reshape(-1, 1))
+
+
+def _encode_names(names: str | Iterable[str] | None) -> list[bytes]:
+    names = [names] if isinstance(names, str) else list(names or ())
+    try:
+        return [name.encode() for name in names]
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"exclude: {error.object!r} is not valid text") from error
+
+
+def _input(name: str, values: np.ndarray) -> InferInput:
+    tensor = InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype))
+    return tensor.set_data_from_numpy(values)
+
+
+def _output(result: InferResult, name: str) -> np.ndarray:
+    values = result.as_numpy(name)
+    if values is None:
+        raise ServerError(f"the server's answer has no output {name!r}")
+    return values
