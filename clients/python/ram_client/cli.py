@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from .async_client import AsyncRamClient
-from .errors import ImageUnreadable, ModelNotFound, RamError, Timeout, Unavailable
+from .errors import ImageUnreadable, InvalidRequest, ModelNotFound, RamError, Timeout, Unavailable
 from .files import IMAGE_SUFFIXES, find_images
 from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
 from .tag import Tag
 
+SETTINGS = ("threshold", "top_k", "exclude")  # hold for all files
+SETTING_ERRORS = tuple(f"{name}:" for name in SETTINGS)  # how the server's message begins
 INTERRUPTED = 130  # what shells report for a process ended by Ctrl-C
 
 Item = TypeVar("Item")
@@ -67,7 +69,7 @@ async def _tag_files(
     progress = ProgressBar(len(files))
 
     async def tag(file: Path) -> tuple[Path, list[Tag] | RamError]:
-        settings = {name: getattr(options, name) for name in ("threshold", "top_k", "exclude")}
+        settings = {name: getattr(options, name) for name in SETTINGS}
         try:
             return file, await client.tag(file, **settings)
         except RamError as error:
@@ -79,7 +81,7 @@ async def _tag_files(
         async with client, aclosing(_in_order(tag, files, options.concurrency)) as results:
             async for file, result in results:
                 if isinstance(result, RamError):
-                    await _raise_if_server_is_gone(client, result)
+                    await _raise_if_all_will_fail(client, result)
                     failures += 1
                 with progress.hidden():
                     if isinstance(result, ImageUnreadable):
@@ -122,9 +124,11 @@ async def _in_order(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _raise_if_server_is_gone(client: AsyncRamClient, error: RamError) -> None:
-    """Raise the error where it will meet all other files too: one line then says it all."""
+async def _raise_if_all_will_fail(client: AsyncRamClient, error: RamError) -> None:
+    """Raise the error where all other files will meet it too: one line then says it all."""
     if isinstance(error, ModelNotFound):
+        raise error
+    if isinstance(error, InvalidRequest) and str(error).startswith(SETTING_ERRORS):
         raise error
     if isinstance(error, Unavailable | Timeout) and not await client.is_ready():
         raise error

@@ -55,7 +55,7 @@ class RamClient:
         """The things in `image`, highest score first; an empty list where there is nothing.
 
         image: a path, the bytes of an encoded image (or its base64 or data: URL text, as bytes), or
-            a Pillow image, which is sent as PNG.
+            a Pillow image, which is sent as PNG: several times a JPEG's size, so prefer its path.
         threshold: in [0, 1], the score a tag must exceed; replaces the tags' own thresholds.
         top_k: at most so many tags; 0 is no limit.
         exclude: tags to leave out, by English or Chinese name.

@@ -14,7 +14,7 @@ ImageLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview |
 
 MAX_BYTES = 2**31 - 1  # what a gRPC message can hold
 
-# PNG holds none of these. F, I and LAB are left out: they have no agreed range to convert from.
+# PNG holds none of these. F and LAB are missing: they have no agreed range to convert from.
 _MODE_FOR_PNG = {
     "CMYK": "RGB",
     "HSV": "RGB",
@@ -58,6 +58,14 @@ def _read(path: Path) -> bytes:
         raise ImageUnreadable(f"{str(path)!r}: {error}") from error
 
 
+def _to_16_bits(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Mode I is 32 bits wide, but what Pillow holds in it is mostly a 16-bit grey image."""
+    lowest, highest = image.getextrema()
+    if lowest < 0 or highest > 0xFFFF:
+        raise ValueError("32-bit pixels have no agreed range, convert the image to I;16 or L first")
+    return image.convert("I;16")
+
+
 def _encode_png(image: PIL.Image.Image) -> bytes:
     buffer = io.BytesIO()
     try:
@@ -68,7 +76,7 @@ def _encode_png(image: PIL.Image.Image) -> bytes:
             image = image.convert(_MODE_FOR_PNG[image.mode])
             image.info.pop("icc_profile", None)  # it described the old mode's channels
         if image.mode == "I":
-            raise ValueError("mode I has no agreed range, convert it to I;16 or RGB first")
+            image = _to_16_bits(image)
         # Level 1: the network is faster than a better compression.
         image.save(buffer, format="PNG", compress_level=1, exif=exif)
     except (OSError, ValueError) as error:
