@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .async_client import AsyncRamClient
-from .errors import ImageUnreadable, InvalidRequest, ModelNotFound, RamError, Timeout, Unavailable
+from .errors import ImageUnreadable, InvalidRequest, RamError
 from .files import IMAGE_SUFFIXES, find_images
 from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
 from .tag import Tag
@@ -126,11 +126,10 @@ async def _in_order(
 
 async def _raise_if_all_will_fail(client: AsyncRamClient, error: RamError) -> None:
     """Raise the error where all other files will meet it too: one line then says it all."""
-    if isinstance(error, ModelNotFound):
-        raise error
-    if isinstance(error, InvalidRequest) and str(error).startswith(SETTING_ERRORS):
-        raise error
-    if isinstance(error, Unavailable | Timeout) and not await client.is_ready():
+    if isinstance(error, InvalidRequest):
+        if str(error).startswith(SETTING_ERRORS):
+            raise error
+    elif not isinstance(error, ImageUnreadable) and not await client.is_ready():
         raise error
 
 

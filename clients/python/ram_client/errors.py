@@ -49,8 +49,8 @@ _BY_STATUS = {
     "StatusCode.DEADLINE_EXCEEDED": Timeout,
 }
 
-# Triton puts this before every message; requests of this client carry no id.
-_REQUEST_ID = re.compile(r"^\[request id: [^\]]*\] ")
+# What Triton puts before a message of its own or of a model; requests of this client carry no id.
+_PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )*")
 
 
 def from_triton(error: InferenceServerException, *, server: str, timeout: float | None) -> RamError:
@@ -59,7 +59,7 @@ def from_triton(error: InferenceServerException, *, server: str, timeout: float 
     `server` and `timeout` (seconds) go into the messages about reaching the server, which name
     neither by themselves.
     """
-    message = _REQUEST_ID.sub("", error.message() or "no message")
+    message = _PREFIX.sub("", error.message() or "no message")
     kind = _BY_STATUS.get(error.status(), ServerError)
     if kind is Timeout:
         return Timeout(f"{server}: no answer within {timeout} s")

@@ -1,0 +1,125 @@
+"""The command line as far as it goes without a model; the rest is in test_client_on_triton.py."""
+
+import asyncio
+import os
+import signal
+import subprocess
+
+import pytest
+from ram_client.cli import _in_order
+
+
+def lines(text):
+    return text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "required: FILE|FOLDER"),
+        (["a.jpg", "--threshold", "1.5"], "'1.5' is not a number from 0 to 1"),
+        (["a.jpg", "--threshold", "nan"], "'nan' is not a number from 0 to 1"),
+        (["a.jpg", "--top-k", "-1"], "'-1' is not a count"),
+        (["a.jpg", "--concurrency", "0"], "'0' is not a count from 1"),
+        (["a.jpg", "--timeout", "0"], "'0' is not a number of seconds"),
+        (["a.jpg", "--json", "--jsonl"], "not allowed with argument"),
+    ],
+)
+def test_wrong_usage(ram_tag, arguments, complaint):
+    done = ram_tag(*arguments)
+    assert done.returncode == 2
+    assert complaint in lines(done.stderr)[-1]
+
+
+def test_help_names_every_default(ram_tag):
+    text = ram_tag("--help").stdout
+    assert all(default in text for default in ("localhost:8001", "8)", "60)"))
+
+
+def test_missing_files_and_empty_folders_get_a_line_each(ram_tag, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = ram_tag("none.jpg", "empty", "a  b\nc.jpg")
+    assert done.returncode == 1
+    assert lines(done.stderr) == [
+        "ram-tag: empty: no images in this folder (--recursive also looks into its subfolders)",
+        "ram-tag: none.jpg: No such file or directory",
+        "ram-tag: a  b c.jpg: No such file or directory",
+    ]
+    assert done.stdout == ""
+
+
+def test_a_path_that_cannot_be_looked_at_gets_a_line(ram_tag):
+    done = ram_tag("x" * 300)
+    assert done.returncode == 1
+    (line,) = lines(done.stderr)
+    assert line.endswith("xxx: File name too long")
+
+
+def test_an_unreachable_server_gets_one_line_for_all_files(ram_tag, album, unreachable):
+    done = ram_tag(album, album, "--server", unreachable)
+    assert done.returncode == 1
+    (line,) = lines(done.stderr)
+    assert line.startswith(f"ram-tag: {unreachable}: failed to connect")
+
+
+def test_a_full_queue_fails_its_files_only(ram_tag, album, transport_server):
+    transport_server.failures = 5  # the first file's attempts
+    done = ram_tag(album, "--concurrency", "1", "--jsonl", "--server", transport_server.address)
+    assert done.returncode == 1
+    (line,) = lines(done.stderr)
+    assert line.endswith("Exceeds maximum queue size")
+    assert len(lines(done.stdout)) == 2
+
+
+def test_ctrl_c_ends_quietly(command, album, transport_server):
+    transport_server.hang()
+    command = [*command, str(album), "--server", transport_server.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert transport_server.called.wait(timeout=30)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", None])
+def test_a_closed_pipe_ends_quietly(command, album, transport_server, form):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*command, *([form] if form else []), str(album / "a.png")]
+    process = subprocess.run(
+        [*command, "--server", transport_server.address],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (1, b"")
+
+
+async def test_results_keep_the_order_of_the_items():
+    second_done = asyncio.Event()
+
+    async def work(item):
+        if item == 0:
+            await second_done.wait()
+        if item == 1:
+            second_done.set()
+        return item
+
+    assert [result async for result in _in_order(work, range(5), 2)] == list(range(5))
+
+
+async def test_no_more_calls_at_once_than_asked_for():
+    running = most = 0
+
+    async def work(item):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return item
+
+    assert len([result async for result in _in_order(work, range(100), 3)]) == 100
+    assert most == 3
