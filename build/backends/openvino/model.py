@@ -1,0 +1,66 @@
+"""A stand-in for Triton's OpenVINO backend, where a server comes without it.
+
+Placed as `openvino/model.py` into the server's backend directory it serves every model whose
+config says `backend: "openvino"`, with the parameters that the real backend knows. NVIDIA's
+containers have the real one and do not need this file.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import openvino
+import triton_python_backend_utils as pb_utils
+
+DEFAULT_FILENAME = "model.xml"
+# The real backend's parameters that are OpenVINO's own properties.
+PROPERTIES = ("INFERENCE_PRECISION_HINT", "PERFORMANCE_HINT", "NUM_STREAMS",
+              "INFERENCE_NUM_THREADS", "CACHE_DIR")  # fmt: skip
+
+
+class TritonPythonModel:
+    """Runs one OpenVINO or ONNX model on the CPU."""
+
+    def initialize(self, args):
+        """Compile the model with the properties that its config sets."""
+        config = json.loads(args["model_config"])
+        parameters = {k: v["string_value"] for k, v in config.get("parameters", {}).items()}
+        filename = config.get("default_model_filename") or DEFAULT_FILENAME
+        path = Path(args["model_repository"]) / args["model_version"] / filename
+        if not path.is_file():
+            raise pb_utils.TritonModelException(f"{path} is missing: run 'make model' first")
+        properties = {name: parameters[name] for name in PROPERTIES if name in parameters}
+        self.model = openvino.Core().compile_model(path, "CPU", properties)
+        self.inputs = [tensor["name"] for tensor in config["input"]]
+        self.outputs = [tensor["name"] for tensor in config["output"]]
+        precision = self.model.get_property("INFERENCE_PRECISION_HINT").to_string()
+        pb_utils.Logger.log_info(f"{args['model_name']}: {filename} on the CPU in {precision}")
+
+    def execute(self, requests):
+        """Run all requests as one batch: the dynamic batcher has made them fit together."""
+        try:
+            feeds, sizes = gather(requests, self.inputs)
+            results = self.model(feeds)
+        except Exception as error:  # one that left `execute` would be sent with its traceback
+            failure = pb_utils.TritonError(f"{type(error).__name__}: {error}")
+            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        ends = np.cumsum(sizes)
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor(name, results[name][end - size : end]) for name in self.outputs]
+            )
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+
+
+def gather(requests, names):
+    """Join the requests' inputs along their first axis; returns them and each request's rows."""
+    parts = [
+        [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests]
+        for name in names
+    ]
+    feeds = {
+        name: rows[0] if len(rows) == 1 else np.concatenate(rows)
+        for name, rows in zip(names, parts, strict=True)
+    }
+    return feeds, [len(rows) for rows in parts[0]]

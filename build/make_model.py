@@ -1,0 +1,57 @@
+"""Write a RAM checkpoint into the model repository, as ONNX graphs that were checked."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ram.build import BuildRequest, build
+from ram.checkpoint import CheckpointError
+from ram.parity import ParityError
+from ram.repository import RepositoryError
+from ram.tag_lists import DEFAULT_THRESHOLD, VocabularyError, read_threshold
+from ram.variant import BACKBONES
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Read the arguments, build, and say in one line what is wrong."""
+    arguments = vars(parse_arguments())
+    default_threshold = arguments.pop("default_threshold")
+    try:
+        threshold = read_threshold(default_threshold, "--default-threshold")
+        build(BuildRequest(**arguments, default_threshold=threshold))
+    except (CheckpointError, VocabularyError, RepositoryError, ParityError) as error:
+        print(f"make model: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make model: interrupted, the repository is as it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments, named as the fields of `BuildRequest`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, metavar="FILE",
+        help="RAM checkpoint in the published format, .pth or .safetensors")  # fmt: skip
+    add("--vocabulary", type=Path, required=True, metavar="DIR",
+        help="folder with ram_tag_list.txt, ram_tag_list_chinese.txt and, if there is one, "
+             "ram_tag_list_threshold.txt")  # fmt: skip
+    add("--repository", type=Path, default=HERE.parent / "model_repository", metavar="DIR",
+        help="model repository to write into, made if missing (default: this one's)")  # fmt: skip
+    add("--backbone", choices=BACKBONES,
+        help="what the weights must be; found out if not given")  # fmt: skip
+    add("--image-size", type=int, metavar="PIXELS",
+        help="what the weights must be for: 224, 384; found out if not given")  # fmt: skip
+    add("--default-threshold", default=str(DEFAULT_THRESHOLD), metavar="SCORE",
+        help="for vocabularies without a list of thresholds (default: %(default)s)")  # fmt: skip
+    add("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR",
+        help="pictures to check the graphs with (default: the demo's)")  # fmt: skip
+    add("--note", metavar="TEXT", help="a line about this model, kept in its manifest")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

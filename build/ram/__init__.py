@@ -1,0 +1,1 @@
+"""The Recognize Anything Model: checkpoint → model → ONNX → model repository."""

@@ -1,0 +1,96 @@
+"""Checkpoint to model repository: load, export, check, install."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import repository as places
+from .checkpoint import load_model
+from .export import export_model
+from .parity import Parity, check_batches, compare, onnx_tagger, torch_tagger
+from .repository import Repository, sha256
+from .tag_lists import DEFAULT_THRESHOLD, read_vocabulary
+
+TOOLS = ("torch", "timm", "onnx", "onnxscript", "openvino", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        checkpoint: a published-format RAM checkpoint.
+        vocabulary: folder with the tag lists.
+        repository: the model repository to write into.
+        images: folder of pictures for the check.
+        backbone: `swin_b` or `swin_l` if the weights must be that, else None.
+        image_size: likewise, in pixels.
+        default_threshold: for vocabularies without a list of thresholds.
+        note: a line about the model, kept in the manifest.
+    """
+
+    checkpoint: Path
+    vocabulary: Path
+    repository: Path
+    images: Path
+    backbone: str | None = None
+    image_size: int | None = None
+    default_threshold: float = DEFAULT_THRESHOLD
+    note: str | None = None
+
+
+def build(request: BuildRequest, say: Callable[[str], None] = print) -> Parity:
+    """Write a model into a repository, which stays as it was unless all goes well.
+
+    Raises:
+        CheckpointError, VocabularyError, RepositoryError: the input can't be used.
+        ParityError: the exported graphs do not compute what the checkpoint does.
+    """
+    model = load_model(request.checkpoint, request.backbone, request.image_size)
+    variant = model.variant
+    say(f"{request.checkpoint}: {variant}")
+    vocabulary = read_vocabulary(request.vocabulary, variant.num_tags, request.default_threshold)
+    repository = Repository(request.repository)
+    with repository.staging() as staging:
+        encoder, head = staging / places.ENCODER, staging / places.HEAD
+        say("exporting encoder and head to ONNX")
+        export_model(model, encoder, head)
+        say("checking the graphs against PyTorch")
+        images = sorted(path for path in request.images.glob("*.[jp][pn]g"))
+        parity = compare(
+            torch_tagger(model),
+            onnx_tagger(encoder, head),
+            check_batches(images, variant.image_size),
+            vocabulary,
+        )
+        say(str(parity))
+        parity.require()
+        vocabulary.save(_place(staging / places.VOCABULARY))
+        preprocessing = _place(staging / places.PREPROCESSING)
+        preprocessing.write_text(json.dumps({"image_size": variant.image_size}) + "\n")
+        repository.install(
+            staging,
+            {
+                "checkpoint": {
+                    "name": request.checkpoint.name,
+                    "sha256": sha256(request.checkpoint),
+                },
+                "note": request.note,
+                "variant": variant.as_dict(),
+                "parity": parity.as_dict(),
+                "tools": {
+                    "python": platform.python_version(),
+                    **{tool: importlib.metadata.version(tool) for tool in TOOLS},
+                },
+            },
+        )
+    say(f"{request.repository}: ready to serve")
+    return parity
+
+
+def _place(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,145 @@
+"""Published RAM checkpoints: reading them, saying what is wrong with one, loading the model."""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .model import RAM
+from .variant import Variant, VariantError, detect_variant
+from .weight_names import published_name
+
+# Parts that serve training and captioning, and buffers that are rebuilt from the sizes.
+UNUSED_PREFIXES = ("tag_encoder.", "text_decoder.")
+UNUSED_SUFFIXES = (".relative_position_index", ".attn_mask")
+OLD_HEAD_PREFIX = "vision_multi."  # what the first published checkpoints called tagging_head
+SHOWN_NAMES = 3
+ZIP_MAGIC = b"PK\x03\x04"
+
+
+class CheckpointError(ValueError):
+    """The checkpoint can't be used; the message says why, in one line."""
+
+
+def load_model(path: Path, backbone: str | None = None, image_size: int | None = None) -> RAM:
+    """Load a published RAM checkpoint, `.pth` or `.safetensors`.
+
+    Args:
+        path: the checkpoint.
+        backbone: what the weights must be (`swin_b`, `swin_l`); found out where None.
+        image_size: likewise, in pixels.
+
+    Returns:
+        The model, float32, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, or not of a RAM, or not of that variant.
+    """
+    weights = read_weights(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if "reweight_scale" in weights:
+        raise CheckpointError(f"{path}: a RAM++ checkpoint; only RAM's are supported")
+    try:
+        variant = detect_variant(shapes)
+    except VariantError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _require_variant(path, variant, backbone, image_size)
+    with torch.device("meta"):
+        expected = RAM(variant).state_dict()
+    names = {published_name(name): name for name in expected}
+    _require_weights(path, variant, shapes, {p: expected[n].shape for p, n in names.items()})
+    model = RAM(variant)
+    model.load_state_dict({names[name]: tensor.float() for name, tensor in weights.items()})
+    return model.eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors that tagging needs, by their published names (new style).
+
+    Raises:
+        CheckpointError: no file, no checkpoint, or a truncated one.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    contents = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if isinstance(contents, dict) and isinstance(contents.get("model"), dict):
+        contents = contents["model"]
+    if not isinstance(contents, dict) or not contents:
+        raise CheckpointError(f"{path}: holds no weights, but a {type(contents).__name__}")
+    weights = {}
+    for name, tensor in contents.items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: '{name}' is a {type(tensor).__name__}, not a tensor")
+        if name.startswith(OLD_HEAD_PREFIX):
+            name = "tagging_head." + name.removeprefix(OLD_HEAD_PREFIX)
+        if not name.startswith(UNUSED_PREFIXES) and not name.endswith(UNUSED_SUFFIXES):
+            weights[name] = tensor
+    return weights
+
+
+def save_model(model: RAM, path: Path) -> None:
+    """Write the weights in the published format: `{"model": state_dict}`, or as safetensors."""
+    weights = {published_name(k): v.contiguous() for k, v in model.state_dict().items()}
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(weights, path)
+    else:
+        torch.save({"model": weights}, path)
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        # Mapping reads only the tensors that are used: a third of RAM's published file.
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        with path.open("rb") as file:
+            looks_saved = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+        if looks_saved and not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path}: the checkpoint is truncated, get it again") from error
+        raise CheckpointError(
+            f"{path}: is no checkpoint that can be loaded without running code in it "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: is no safetensors file, or a truncated one ({error})"
+        ) from error
+
+
+def _require_variant(
+    path: Path, variant: Variant, backbone: str | None, image_size: int | None
+) -> None:
+    if backbone not in (None, variant.backbone) or image_size not in (None, variant.image_size):
+        wanted = f"{backbone or variant.backbone} at {image_size or variant.image_size} px"
+        raise CheckpointError(f"{path}: the weights look like {variant}, not like {wanted}")
+
+
+def _require_weights(path: Path, variant: Variant, found: dict, expected: dict) -> None:
+    """Compare names and shapes; every problem is in the message, each with its first names."""
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "misshapen": [
+            f"{name} {found[name]} instead of {tuple(expected[name])}"
+            for name in sorted(expected.keys() & found.keys())
+            if found[name] != tuple(expected[name])
+        ],
+    }
+    told = "; ".join(
+        f"{len(names)} {problem} ({', '.join(names[:SHOWN_NAMES])}"
+        f"{', …' if len(names) > SHOWN_NAMES else ''})"
+        for problem, names in problems.items()
+        if names
+    )
+    if told:
+        raise CheckpointError(f"{path}: the weights look like {variant}, but some are {told}")

@@ -1,0 +1,117 @@
+"""A model repository on disk: its static files, what the build adds, and the manifest."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .served import SOURCE
+
+ENCODER = Path("ram_encoder/1/model.onnx")
+HEAD = Path("ram_head/1/model.onnx")
+VOCABULARY = Path("ram_postprocess/1/vocabulary.json")
+PREPROCESSING = Path("ram_preprocess/1/variant.json")
+MANIFEST = Path("ram/1/manifest.json")
+STAGING_PREFIX = ".staging-"
+# What belongs to the project in a repository, not to a build.
+STATIC_FILES = ("*/config.pbtxt", "*/configs/*.pbtxt", "*/1/*.py", "*/1/.gitkeep")
+
+
+class RepositoryError(ValueError):
+    """The model repository can't be written; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A folder that tritonserver can be pointed at, once a model was installed into it."""
+
+    root: Path
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield an empty folder on the same file system, for `install`; it is gone afterwards.
+
+        A second build of the same repository is refused meanwhile.
+
+        Raises:
+            RepositoryError: another build is running, or the folder can't be written.
+        """
+        # Inside a model's folder: anything beside the models stops the server.
+        home = self.root / "ram"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with _locked(home):
+                for left_over in home.glob(f"{STAGING_PREFIX}*"):
+                    shutil.rmtree(left_over)
+                with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=home) as staging:
+                    yield Path(staging)
+        except OSError as error:
+            raise RepositoryError(f"{self.root}: can't be written ({error.strerror})") from error
+        finally:
+            for folder in (home, self.root):
+                with contextlib.suppress(OSError):  # only what a failed build left empty goes
+                    folder.rmdir()
+
+    def install(self, staging: Path, manifest: dict) -> None:
+        """Move all staged files to their places, and write the manifest with their hashes last.
+
+        A repository without a manifest is thereby known for one whose build was interrupted.
+        """
+        files = _files_below(staging)
+        hashes = {str(file): sha256(staging / file) for file in files}
+        (staging / MANIFEST.name).write_text(
+            json.dumps(manifest | {"artefacts": hashes}, indent=2, ensure_ascii=False) + "\n"
+        )
+        (self.root / MANIFEST).unlink(missing_ok=True)
+        for plan in self.root.glob("*/1/*.plan"):  # made of the graphs that go
+            plan.unlink()
+        self._copy_static_files()
+        for file in files:
+            (staging / file).replace(self.root / file)
+        (staging / MANIFEST.name).replace(self.root / MANIFEST)
+
+    def manifest(self) -> dict | None:
+        """Return what `install` wrote last, or None where no model is installed."""
+        path = self.root / MANIFEST
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _copy_static_files(self) -> None:
+        """Bring configs and Python models into a repository other than the project's own."""
+        if self.root.resolve() == SOURCE:
+            return
+        for pattern in STATIC_FILES:
+            for source in sorted(SOURCE.glob(pattern)):
+                target = self.root / source.relative_to(SOURCE)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # A config that its owner has changed stays as it is.
+                if target.suffix != ".pbtxt" or not target.exists():
+                    shutil.copyfile(source, target)
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RepositoryError(f"{folder.parent}: another build is writing to it") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,13 @@
+"""The files that the server runs, for the build to run too: one home for their logic."""
+
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2] / "model_repository"
+for _model in ("ram_preprocess", "ram_postprocess"):
+    sys.path.append(str(SOURCE / _model / "1"))
+
+from postprocess import Vocabulary, postprocess, select  # noqa: E402
+from preprocess import preprocess  # noqa: E402
+
+__all__ = ["SOURCE", "Vocabulary", "postprocess", "preprocess", "select"]

@@ -1,0 +1,47 @@
+"""Serve a model repository, tag some pictures through gRPC, and stop the server."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from ram.repository import Repository
+from triton_server import ServerError, TritonServer
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Read the arguments and show the demo; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repository", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR")
+    arguments = parser.parse_args()
+    manifest = Repository(arguments.repository).manifest()
+    if manifest is None:
+        print(f"demo: {arguments.repository} holds no model", file=sys.stderr)
+        return 1
+    try:
+        print("Starting tritonserver on loopback", flush=True)
+        with TritonServer(arguments.repository) as server:
+            status = tag(server.grpc, arguments.images)
+        print("Stopped tritonserver")
+    except ServerError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted, the server is stopped", file=sys.stderr)
+        return 130
+    if manifest["note"]:
+        print(f"Note: {manifest['note']}")
+    return status
+
+
+def tag(server: str, images: Path) -> int:
+    """Run the command line client on a folder; returns its exit status."""
+    command = [sys.executable, "-m", "ram_client", "--server", server, "--top-k", "5", str(images)]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
