@@ -3,8 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
+REPOSITORY ?= model_repository
+DEMO := runs/demo/model_repository
+# $(call options,image-size) is --image-size=$(IMAGE_SIZE), where that is given.
+upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
+options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow lint format clean build
+.PHONY: help setup demo serve model test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -19,6 +25,22 @@ $(VENV)/.installed: build/requirements.txt build/constraints.txt clients/python/
 	@$(VENV)/bin/pip install --quiet --progress-bar on --disable-pip-version-check \
 		-r build/requirements.txt -e clients/python
 	@touch $@
+
+demo: setup $(DEMO)/ram/1/manifest.json ## Build the demo model, serve it, tag some pictures, stop the server
+	@$(RUN) build/run_demo.py --repository $(DEMO)
+
+serve: setup ## Serve REPOSITORY (default: model_repository) on this CPU until Ctrl-C
+	@test -f $(REPOSITORY)/ram/1/manifest.json || $(MAKE) --no-print-directory $(REPOSITORY)/ram/1/manifest.json
+	@$(RUN) build/serve.py --repository $(REPOSITORY)
+
+model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 REPOSITORY=DIR]
+	@$(RUN) build/make_model.py --repository $(REPOSITORY) $(call options,checkpoint vocabulary backbone image-size)
+
+# The demo's model, into whichever repository has none.
+%/ram/1/manifest.json: build/make_demo_checkpoint.py $(wildcard build/ram/*.py build/demo/vocabulary/*.txt) | setup
+	@$(RUN) build/make_demo_checkpoint.py runs/demo/ram_demo.safetensors
+	@$(RUN) build/make_model.py --checkpoint runs/demo/ram_demo.safetensors --vocabulary build/demo/vocabulary \
+		--repository $* --note "demo: its weights are noise, its tags mean nothing"
 
 test: setup ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
 	$(RUN) -m pytest

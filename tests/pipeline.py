@@ -1,0 +1,100 @@
+"""Fixtures: a tiny RAM, built into a model repository and served by a real tritonserver."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_checkpoint import GOLDEN, golden_weights
+from PIL import Image
+from ram.build import BuildRequest, build
+from ram.checkpoint import load_model
+from ram.model import RAM
+from ram.served import Vocabulary
+from ram.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
+from triton_server import TritonServer
+
+NUM_TAGS = 40
+PICTURES = Path(__file__).parents[1] / "build" / "demo" / "images"
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """What the reference implementation computes: `pixels`, `embeds`, `logits`."""
+    return dict(np.load(GOLDEN / "golden_tiny.npz"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A tiny RAM checkpoint in the published format."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
+    torch.save({"model": golden_weights()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vocabulary_folder(tmp_path_factory) -> Path:
+    """Tag lists for it as RAM publishes them: two tags share a Chinese name, one never passes."""
+    folder = tmp_path_factory.mktemp("vocabulary")
+    chinese = [f"标签{index}" for index in range(NUM_TAGS)]
+    chinese[7] = chinese[3]
+    thresholds = [0.3 + 0.01 * index for index in range(NUM_TAGS - 1)] + [1.0]
+    (folder / ENGLISH).write_text("\n".join(f"tag {index}" for index in range(NUM_TAGS)))
+    (folder / CHINESE).write_text("\n".join(name + " " for name in chinese) + "\n")
+    (folder / THRESHOLDS).write_text("\n".join(f"{t:.2f}" for t in thresholds) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vocabulary(vocabulary_folder) -> Vocabulary:
+    """The tags of the tiny RAM."""
+    return read_vocabulary(vocabulary_folder, NUM_TAGS)
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint) -> RAM:
+    """The tiny RAM in PyTorch."""
+    return load_model(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def repository(checkpoint, vocabulary_folder, tmp_path_factory) -> Path:
+    """A model repository into which the tiny RAM was built."""
+    root = tmp_path_factory.mktemp("repository") / "models"
+    build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(repository) -> Iterator[TritonServer]:
+    """A tritonserver on free ports that serves the tiny RAM."""
+    with TritonServer(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def picture_files() -> list[Path]:
+    """Pictures drawn for the project, PNG and JPEG."""
+    return sorted([*PICTURES.glob("*.png"), *PICTURES.glob("*.jpg")])
+
+
+@pytest.fixture
+def encode() -> Callable[..., bytes]:
+    """Encode a Pillow image: `encode(image, "PNG", **options)`."""
+
+    def encode_image(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+        buffer = BytesIO()
+        image.save(buffer, format, **options)
+        return buffer.getvalue()
+
+    return encode_image
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    """A smooth RGB picture, wider than high, that differs under every turn and flip."""
+    x, y = np.meshgrid(np.linspace(0, 1, 160), np.linspace(0, 1, 120))
+    waves = [np.sin(7 * x + 3 * y), np.cos(5 * y * x), np.sin(9 * y + x * x)]
+    return Image.fromarray((127 + 120 * np.stack(waves, -1)).astype(np.uint8))
