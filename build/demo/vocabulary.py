@@ -1,0 +1,139 @@
+"""The demo model's vocabulary: its tags in two languages, and which emoji each stands on.
+
+`python build/demo/vocabulary.py PACKAGES` prints what a person needs to review it, and writes the
+tag lists that the model is trained and served with.
+"""
+
+import re
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.emoji import Emoji, read_emoji
+from demo.packages import NAMES, fetch_package
+
+FOLDER = Path(__file__).parent / "vocabulary"
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A tag, and the rule that says which emoji it stands on: see vocabulary/rules.toml.
+
+    Attributes:
+        name: in English.
+        name_zh: in Chinese.
+        words: words of an emoji's label; "=word" is the whole label.
+        subgroups: Unicode's subgroups.
+        not_words: words that rule an emoji out.
+    """
+
+    name: str
+    name_zh: str
+    words: tuple[str, ...] = ()
+    subgroups: tuple[str, ...] = ()
+    not_words: tuple[str, ...] = ()
+
+    def stands_on(self, emoji: Emoji) -> bool:
+        """Tell whether a picture of the emoji shows what the tag says."""
+        if any(_matches(words, emoji.label) for words in self.not_words):
+            return False
+        return emoji.subgroup in self.subgroups or any(
+            _matches(words, emoji.label) for words in self.words
+        )
+
+
+def read_tags(rules: Path = FOLDER / "rules.toml") -> list[Tag]:
+    """Read the vocabulary in its order.
+
+    Args:
+        rules: the file of rules.
+
+    Returns:
+        The tags, English and Chinese names unique.
+
+    Raises:
+        ValueError: a rule has a setting that does not exist, or two tags share a name.
+    """
+    tags = []
+    for name, rule in tomllib.loads(rules.read_text("utf-8")).items():
+        if unknown := set(rule) - {"zh", "words", "subgroups", "not_words"}:
+            raise ValueError(f"{rules.name}: {name!r} has unknown settings {sorted(unknown)}")
+        lists = {key: tuple(words) for key, words in rule.items() if key != "zh"}
+        if not {"words", "subgroups"} & set(lists):
+            lists["words"] = (name,)
+        tags.append(Tag(name, rule["zh"], **lists))
+    for language in ("name", "name_zh"):
+        names = [getattr(tag, language) for tag in tags]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{rules.name}: two tags are named {', '.join(twice)}")
+    return tags
+
+
+def write_lists(tags: list[Tag], folder: Path = FOLDER) -> None:
+    """Write the names as RAM's own lists: one a line, both files in the same order."""
+    for file, language in (("ram_tag_list.txt", "name"), ("ram_tag_list_chinese.txt", "name_zh")):
+        lines = "".join(getattr(tag, language) + "\n" for tag in tags)
+        (folder / file).write_text(lines, "utf-8")
+
+
+def rank_chinese_name(tag: Tag, emoji: list[Emoji]) -> tuple[int | None, list[str]]:
+    """Look for a tag's Chinese name among the Chinese keywords of the emoji it stands on.
+
+    Each keyword is scored by its emoji and the tag's emoji: how many they share, of all they have
+    (Jaccard). A name far down the list, or absent, calls for a second look.
+
+    Args:
+        tag: the tag.
+        emoji: all emoji.
+
+    Returns:
+        The name's place (0 is the best), None where no such emoji has the keyword; and the three
+        best keywords.
+    """
+    stands = {one.hexcode for one in emoji if tag.stands_on(one)}
+    keywords: dict[str, set[str]] = {}
+    for one in emoji:
+        for keyword in one.keywords_zh:
+            keywords.setdefault(keyword, set()).add(one.hexcode)
+    score = {
+        keyword: len(stands & found) / len(stands | found)
+        for keyword, found in keywords.items()
+        if stands & found
+    }
+    ranked = sorted(score, key=lambda keyword: (-score[keyword], keyword))
+    return ranked.index(tag.name_zh) if tag.name_zh in score else None, ranked[:3]
+
+
+def _matches(words: str, label: str) -> bool:
+    if words.startswith("="):
+        return _split(words[1:]) == _split(label)
+    return _split(words) in _split(label)
+
+
+def _split(text: str) -> str:
+    """Return the words of a text between spaces, so that "in" finds whole words only."""
+    return " " + " ".join(re.findall(r"[^\s:,()!-]+", text.lower())) + " "
+
+
+def main(packages: Path) -> None:
+    """Print each tag with its emoji and how well its Chinese name fits, and write the lists.
+
+    Args:
+        packages: folder that keeps the fetched packages.
+    """
+    emoji = read_emoji(fetch_package(NAMES, packages))
+    tags = read_tags()
+    for tag in tags:
+        found = [one.label for one in emoji if tag.stands_on(one)]
+        place, best = rank_chinese_name(tag, emoji)
+        fit = f"place {place + 1}" if place is not None else f"no keyword; best {' '.join(best)}"
+        print(f"{tag.name} {tag.name_zh} ({fit}) on {len(found)}: {', '.join(found)}")
+        for words in (*tag.words, *tag.not_words):
+            if not any(_matches(words, one.label) for one in emoji):
+                print(f"  warning: no emoji is labelled {words!r}")
+    write_lists(tags)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
