@@ -19,22 +19,19 @@ from .tag import Tag
 
 SETTINGS = ("threshold", "top_k", "exclude")  # hold for all files
 SETTING_ERRORS = tuple(f"{name}:" for name in SETTINGS)  # how the server's message begins
-INTERRUPTED = 130  # what shells report for a process ended by Ctrl-C
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage, or 130."""
+    """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be valid text, nor a terminal able to show every tag.
         stream.reconfigure(errors="backslashreplace")
     try:
         return asyncio.run(_run(options))
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # Python flushes stdout once more on exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

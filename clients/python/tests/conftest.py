@@ -39,8 +39,9 @@ class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._answering.clear()
 
     def stop(self):
+        stopped = self._server.stop(grace=None)
         self._answering.set()
-        self._server.stop(grace=None).wait()
+        stopped.wait()
 
     def ModelReady(self, request, context):
         return service_pb2.ModelReadyResponse(ready=True)
@@ -117,7 +118,7 @@ def album(tmp_path, photos):
 @pytest.fixture(scope="session")
 def command():
     """How to start the command line."""
-    return [sys.executable, "-m", "ram_client"]
+    return [sys.executable, "-m", "ram_tag"]
 
 
 @pytest.fixture

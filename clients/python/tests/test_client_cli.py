@@ -71,6 +71,18 @@ def test_a_full_queue_fails_its_files_only(ram_tag, album, transport_server):
     assert len(lines(done.stdout)) == 2
 
 
+def test_a_server_that_goes_away_gets_one_line_for_all_files(command, album, transport_server):
+    transport_server.hang()
+    command = [*command, str(album), "--server", transport_server.address]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        assert transport_server.called.wait(timeout=30)
+        transport_server.stop()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    (line,) = lines(errors)
+    assert line.startswith(f"ram-tag: {transport_server.address}: ")
+
+
 def test_ctrl_c_ends_quietly(command, album, transport_server):
     transport_server.hang()
     command = [*command, str(album), "--server", transport_server.address]
