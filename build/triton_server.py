@@ -229,7 +229,6 @@ def _environment() -> dict[str, str]:
         "LD_LIBRARY_PATH": ":".join(libraries),
         # The stub takes its packages from the python3 that stands first here, and not PYTHONPATH.
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
-        "PYTHONDONTWRITEBYTECODE": "1",  # the repository may be read-only, and stays clean
     }
 
 

@@ -1,0 +1,162 @@
+"""`make model`: what it writes, what it refuses, and that refusing changes nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ram.build
+from ram.build import BuildRequest, build
+from ram.parity import Parity, ParityError
+from ram.repository import Repository, RepositoryError, sha256
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "build" / "make_model.py"
+
+
+def make_model(*arguments, cwd=None):
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def arguments(checkpoint, vocabulary_folder, repository):
+    return {
+        "--checkpoint": checkpoint,
+        "--vocabulary": vocabulary_folder,
+        "--repository": repository,
+    }
+
+
+def refusal(repository, arguments):
+    """Run it on a repository that holds a model; returns the one line that it says."""
+    before = contents(repository)
+    flat = [part for pair in arguments.items() for part in pair]
+    result = make_model(*flat)
+    assert result.returncode not in (0, None)
+    assert contents(repository) == before
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_the_manifest_names_checkpoint_variant_tools_and_every_artefact(repository, checkpoint):
+    manifest = Repository(repository).manifest()
+    assert manifest["checkpoint"] == {"name": "tiny.pth", "sha256": sha256(checkpoint)}
+    assert manifest["variant"]["num_tags"] == 40
+    assert manifest["variant"]["image_size"] == 96
+    assert {"torch", "timm", "onnx", "openvino"} <= manifest["tools"].keys()
+    assert manifest["parity"]["largest_logit_difference"] < 1e-3
+    assert manifest["artefacts"] == {
+        name: sha256(repository / name) for name in manifest["artefacts"]
+    }
+    assert {"ram_encoder/1/model.onnx", "ram_encoder/1/model.onnx.data", "ram_head/1/model.onnx",
+            "ram_postprocess/1/vocabulary.json", "ram_preprocess/1/variant.json"} <= manifest[
+                "artefacts"].keys()  # fmt: skip
+
+
+def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
+    models = ["ram", "ram_encoder", "ram_head", "ram_postprocess", "ram_preprocess"]
+    assert sorted(path.name for path in repository.iterdir()) == models
+    assert all((repository / model / "config.pbtxt").is_file() for model in models)
+    assert not list(repository.glob("*/.staging*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--checkpoint", "none.pth", "no such file"),
+        ("--checkpoint", SCRIPT, "is no checkpoint"),
+        ("--vocabulary", "none", "no such folder"),
+        ("--image-size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
+        ("--backbone", "swin_b", "not like swin_b at 96 px"),
+        ("--default-threshold", "2", "--default-threshold: '2' is no threshold"),
+    ],
+)
+def test_wrong_input_is_one_line_and_changes_nothing(repository, arguments, option, value, message):
+    assert message in refusal(repository, arguments | {option: value})
+
+
+def test_a_repository_that_cannot_be_written_is_one_line(repository, arguments):
+    stderr = refusal(repository, arguments | {"--repository": "/proc/models"})
+    assert "/proc/models: can't be written" in stderr
+
+
+def test_graphs_that_differ_too_much_fail_and_leave_the_repository_as_it_was(
+    checkpoint, vocabulary_folder, repository, tmp_path, monkeypatch
+):
+    def disturbed_export(model, encoder_path, head_path):
+        model.head.classifier.bias.data += 0.01
+        export_model(model, encoder_path, head_path)
+        model.head.classifier.bias.data -= 0.01
+
+    export_model = ram.build.export_model
+    monkeypatch.setattr(ram.build, "export_model", disturbed_export)
+    before = contents(repository)
+    for root in (repository, tmp_path / "new"):
+        with pytest.raises(ParityError, match=r"logit difference 0\.01, the limit is 0\.001"):
+            build(BuildRequest(checkpoint, vocabulary_folder, root, ROOT))
+    assert contents(repository) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_parity_fails_on_logits_that_are_no_numbers():
+    with pytest.raises(ParityError):
+        Parity(1, float("nan"), 1.0).require()
+
+
+def test_a_second_build_of_the_same_repository_is_refused_meanwhile(tmp_path):
+    repository = Repository(tmp_path / "models")
+    with (
+        repository.staging(),
+        pytest.raises(RepositoryError, match="another build is writing to it"),
+        repository.staging(),
+    ):
+        pass
+
+
+def test_installing_replaces_the_former_model_with_its_plans_but_not_an_edited_config(tmp_path):
+    repository = Repository(tmp_path / "models")
+    for generation in ("first", "second"):
+        with repository.staging() as staging:
+            (staging / "ram_head" / "1").mkdir(parents=True)
+            (staging / "ram_head" / "1" / "model.onnx").write_text(generation)
+            repository.install(staging, {"variant": generation})
+        head = repository.root / "ram_head"
+        assert (head / "1" / "model.onnx").read_text() == generation
+        assert repository.manifest()["variant"] == generation
+        assert not (head / "1" / "model.plan").exists()
+        (head / "1" / "model.plan").write_text("built of the first generation's graphs")
+        (head / "config.pbtxt").write_text("edited")
+    assert (head / "config.pbtxt").read_text() == "edited"
+
+
+def test_what_an_interrupted_build_left_is_removed_by_the_next(tmp_path):
+    left_over = tmp_path / "models" / "ram" / ".staging-killed"
+    left_over.mkdir(parents=True)
+    (left_over / "model.onnx").touch()
+    with Repository(tmp_path / "models").staging():
+        assert not left_over.exists()
+
+
+def test_help_and_the_make_target_name_the_same_options(tmp_path):
+    stdout = make_model("--help", cwd=tmp_path).stdout
+    for option in ("--checkpoint", "--vocabulary", "--repository", "--backbone", "--image-size"):
+        assert option in stdout
+    dry_run = subprocess.run(
+        ["make", "--dry-run", "model", "CHECKPOINT=a b.pth", "BACKBONE=swin_l", "IMAGE_SIZE=384",
+         "VOCABULARY=lists", "REPOSITORY=models"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    ).stdout  # fmt: skip
+    for option in ("--checkpoint='a b.pth'", "--backbone='swin_l'", "--image-size='384'",
+                   "--vocabulary='lists'", "--repository models"):  # fmt: skip
+        assert option in dry_run
+
+
+def test_the_vocabulary_of_a_built_repository_is_readable_json(repository):
+    entries = json.loads((repository / "ram_postprocess/1/vocabulary.json").read_text())
+    assert entries[3] == {"tag": "tag 3", "tag_zh": "标签3", "threshold": 0.33}

@@ -1,0 +1,90 @@
+"""Starting and stopping the server: in the foreground, on taken ports, without a model."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from triton_server import LOOPBACK, Ports, ServerError, TritonServer
+
+ROOT = Path(__file__).parents[1]
+SERVE = ROOT / "build" / "serve.py"
+
+
+def serve(repository, ports):
+    return subprocess.Popen(
+        [sys.executable, SERVE, "--repository", repository, "--http-port", str(ports.http),
+         "--grpc-port", str(ports.grpc), "--metrics-port", str(ports.metrics)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(repository, stop):
+    ports = Ports.free()
+    process = serve(repository, ports)
+    try:
+        log = list(iter(process.stdout.readline, "Ctrl-C stops the server.\n"))
+        assert log[-1].startswith(f"Ready: gRPC {LOOPBACK}:{ports.grpc}, HTTP")
+        url = f"http://{LOOPBACK}:{ports.http}/v2/models/ram/ready"
+        assert urllib.request.urlopen(url).status == 200
+        process.send_signal(stop)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.endswith("serve: stopped\n")
+    assert ports.taken() == []
+
+
+def test_the_server_leaves_no_process_shared_memory_or_file_behind(
+    repository, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = set(Path("/dev/shm").iterdir())
+    with TritonServer(repository) as server:
+        group = server._process.pid
+        assert list(tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+    assert list(tmp_path.iterdir()) == []
+    assert set(Path("/dev/shm").iterdir()) - before == set()
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(repository):
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        ports = Ports(port, *list(vars(Ports.free()).values())[1:])
+        process = serve(repository, ports)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr == f"serve: port {port} is taken: stop what listens there, or choose another\n"
+
+
+def test_a_repository_without_a_model_is_refused_with_what_to_do(tmp_path):
+    process = serve(tmp_path, Ports.free())
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr == f"serve: {tmp_path} holds no model: run 'make model' or 'make demo' first\n"
+
+
+def test_a_model_that_does_not_load_fails_the_start_at_once_with_its_reason(repository, tmp_path):
+    broken = shutil.copytree(repository, tmp_path / "models")
+    (broken / "ram_postprocess" / "1" / "vocabulary.json").write_text("no JSON")
+    with pytest.raises(ServerError, match=r"failed to load 'ram_postprocess'.*JSONDecodeError"):
+        TritonServer(broken).__enter__()
+
+
+def test_a_graph_that_was_not_built_is_named(repository, tmp_path):
+    broken = shutil.copytree(repository, tmp_path / "models")
+    (broken / "ram_head" / "1" / "model.onnx").unlink()
+    with pytest.raises(ServerError, match=r"model.onnx is missing: run 'make model' first"):
+        TritonServer(broken).__enter__()
