@@ -5,25 +5,49 @@ This file imports no Triton: the server, the build and the tests run this very f
 
 import binascii
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from urllib.parse import unquote_to_bytes
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 NOT_AN_IMAGE = f"not an image of a known format ({', '.join(FORMATS)}), as bytes or base64 text"
 # What encoded images begin with; none of it can begin an image's base64 text.
-SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+SIGNATURES = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"RIFF": "WEBP",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
+}
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
-DATA_URL = re.compile(rb"data:(?P<type>[^,;]*)(?P<parameters>;[^,]*)?,(?P<data>.*)", re.S)
+DATA_URL = re.compile(rb"data:(?P<parameters>[^,]*),(?P<data>.*)", re.S | re.I)
 WHITE = (255, 255, 255)
-ORIENTATION, UPRIGHT = ExifTags.Base.Orientation, 1
+WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
+TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
+# EXIF's orientations, and what turns each of them upright; 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # A JPEG is decoded at a reduced scale that leaves at least this many pixels for each one of the
 # result; `make measure-decoding` prints the pixel differences and times behind this number.
 DRAFT_MARGIN = 2
+# Progressive JPEGs have about ten scans. A file of some bytes a scan could ask for thousands, each
+# as slow as decoding all of the image.
+JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+MAX_SCANS = 100
+GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's, from 2 and 4 bits to 8
 
 Image.MAX_IMAGE_PIXELS = None  # `Limits` decides, before anything is decoded
 
@@ -80,19 +104,14 @@ def preprocess(data: bytes, image_size: int, limits: Limits = Limits()) -> np.nd
     Raises:
         ImageError: the image is empty, too large, truncated, or none.
     """
-    image = open_image(read_text(data, limits), limits)
-    try:
-        # Only JPEG has it, the others ignore it: inverse transforms of fewer coefficients.
-        image.draft(None, (DRAFT_MARGIN * image_size,) * 2)
-        rgb = to_rgb(image)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise ImageError(f"the {image.format} is truncated or damaged ({error})") from error
-    square = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    # Turning the small square gives what turning the large image would, and costs less.
-    square.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, UPRIGHT)
-    return np.asarray(ImageOps.exif_transpose(square))
+    encoded = read_text(data, limits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on a caller's image are no one's here
+        image = open_image(encoded, limits)
+        square = squash(image, image_size)
+        # Turning the small square gives what turning the large image would, and costs less.
+        turn = TURNS.get(read_orientation(image))
+    return np.asarray(square if turn is None else square.transpose(turn))
 
 
 def read_text(data: bytes, limits: Limits) -> bytes:
@@ -101,59 +120,103 @@ def read_text(data: bytes, limits: Limits) -> bytes:
     Raises:
         ImageError: nothing or too much was sent, or the text is not what it claims to be.
     """
-    if not data:
-        raise ImageError("empty")
     # Percent signs make a data URL three times as long as what it holds, base64 a third longer.
     if len(data) > 3 * limits.max_bytes + 1000:
         raise ImageError(_too_large(len(data), limits))
-    if not data.startswith(SIGNATURES):
-        data = _read_data_url(data) if data[:5].lower() == b"data:" else _read_base64(data)
+    if not data.startswith(tuple(SIGNATURES)):
+        text = data.strip()
+        data = _read_data_url(text) if text[:5].lower() == b"data:" else _read_base64(text)
+    if not data:
+        raise ImageError("empty")
     if len(data) > limits.max_bytes:
         raise ImageError(_too_large(len(data), limits))
     return data
 
 
-def open_image(data: bytes, limits: Limits) -> Image.Image:
+def open_image(encoded: bytes, limits: Limits) -> Image.Image:
     """Read an image's header, without decoding it.
 
     Raises:
-        ImageError: the format is unknown, or the image has too many pixels.
+        ImageError: the format is unknown, or decoding the image would cost too much.
     """
-    try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ImageError(NOT_AN_IMAGE) from error
-    except Exception as error:
-        raise ImageError(f"its header is damaged ({error})") from error
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        raise ImageError(
-            f"{width} x {height} pixels are over the limit of {limits.max_pixels} (max_pixels)"
-        )
+    name = next((SIGNATURES[start] for start in SIGNATURES if encoded.startswith(start)), None)
+    damaged = f"it begins like a {name}, but its header is truncated or damaged"
+    with _explained(damaged if name else NOT_AN_IMAGE):
+        image = Image.open(BytesIO(encoded), formats=FORMATS)
+        tags = getattr(image, "tag_v2", {})
+        tile = int(tags.get(TAGS["TileWidth"], 0)), int(tags.get(TAGS["TileLength"], 0))
+    for width, height in (image.size, tile):
+        if width * height > limits.max_pixels:
+            limit = f"{limits.max_pixels} (max_pixels)"
+            raise ImageError(f"{width} x {height} pixels are over the limit of {limit}")
+    if name == "JPEG" and len(JPEG_SCAN.findall(encoded)) > MAX_SCANS:
+        raise ImageError(f"the JPEG has more than {MAX_SCANS} scans")
     return image
 
 
+def squash(image: Image.Image, image_size: int) -> Image.Image:
+    """Decode an opened image and bring it to a square of `image_size` RGB pixels.
+
+    Raises:
+        ImageError: the image is truncated or damaged, or its colours can't be converted.
+    """
+    with _explained(f"the {image.format} is truncated or damaged"):
+        # Only JPEG has it, the others ignore it: inverse transforms of fewer coefficients.
+        drafted = image.draft(None, (DRAFT_MARGIN * image_size,) * 2)
+        _scale_transparent_colour(image)
+        image.load()
+    with _explained(f"the {image.format}'s {image.mode} pixels can't be converted to RGB"):
+        # A reduced JPEG rounds its sides up: the box is what the image covers of the last pixels.
+        box = drafted[1] if drafted else None
+        return to_rgb(image).resize((image_size,) * 2, Image.Resampling.BILINEAR, box)
+
+
+def read_orientation(image: Image.Image) -> int | None:
+    """Return a decoded image's EXIF orientation; Pillow has turned TIFFs, and says so here."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # an image with damaged EXIF is still an image
+        return None
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Decode and convert to RGB: 16-bit greys scaled, transparency laid over white.
+    """Convert a decoded image to RGB: 16-bit greys scaled, transparency laid over white.
 
     Raises:
         ImageError: the pixels have no defined brightness range.
     """
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+    if image.mode in ("I", "F"):
+        raise ImageError("its 32-bit pixels have no defined brightness range, save it with 8 or 16")
+    if image.mode.startswith("I;"):
         image = _scale_grey(image)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, WHITE)
-        image.paste(rgba, mask=rgba.getchannel("A"))
-    return image.convert("RGB")
+        image = image.convert("RGBA")
+        opaque = Image.new("RGB", image.size, WHITE)
+        opaque.paste(image, mask=image)
+        return opaque
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scale_grey(image: Image.Image) -> Image.Image:
-    """Bring 16-bit greys to 8 bits, where Pillow's own conversion would clip them."""
-    values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError("its 32-bit pixels have no defined brightness range, save it with 8 or 16")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    """Bring greys of up to 16 bits to 8, where Pillow's own conversion would clip them."""
+    tags = getattr(image, "tag_v2", {})
+    brightest = 2 ** tags.get(TAGS["BitsPerSample"], (16,))[0] - 1
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values * 255 + brightest // 2) // brightest).astype(np.uint8)
+    if tags.get(TAGS["PhotometricInterpretation"]) == WHITE_IS_ZERO:
+        grey = 255 - grey
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _scale_transparent_colour(image: Image.Image) -> None:
+    """Bring a PNG's transparent colour to 8 bits, as Pillow will bring its pixels when decoding."""
+    colour = image.info.get("transparency")
+    if image.format == "PNG" and isinstance(colour, int):
+        image.info["transparency"] = colour * GREY_SCALES.get(image.tile[0].args, 1)
+    elif image.format == "PNG" and image.tile[0].args == "RGB;16B" and colour:
+        image.info["transparency"] = tuple(part >> 8 for part in colour)
 
 
 def _read_data_url(url: bytes) -> bytes:
@@ -161,9 +224,12 @@ def _read_data_url(url: bytes) -> bytes:
     match = DATA_URL.fullmatch(url)
     if match is None:
         raise ImageError("a data: URL without a comma before its data")
-    if b";base64" in (match["parameters"] or b"").lower():
-        return _read_base64(unquote_to_bytes(match["data"]))
-    return unquote_to_bytes(match["data"])
+    # Percent-encoding is quoted-printable with another sign, which has a decoder in C: urllib's
+    # takes 200 bytes of memory for each byte.
+    quoted = match["data"].replace(b"=", b"=3D").replace(b"%", b"=")
+    data = binascii.a2b_qp(quoted)
+    parameters = match["parameters"].lower().replace(b" ", b"").split(b";")
+    return _read_base64(data) if b"base64" in parameters[1:] else data
 
 
 def _read_base64(text: bytes) -> bytes:
@@ -177,3 +243,19 @@ def _read_base64(text: bytes) -> bytes:
 
 def _too_large(length: int, limits: Limits) -> str:
     return f"{length} bytes are over the limit of {limits.max_bytes} (max_bytes)"
+
+
+@contextmanager
+def _explained(problem: str) -> Iterator[None]:
+    """Raise what Pillow's decoders raise as an `ImageError`, in one line."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:  # it names an object's address, and nothing else
+        raise ImageError(problem) from error
+    except MemoryError as error:
+        raise ImageError("decoding it takes more memory than there is") from error
+    except Exception as error:  # damaged files make them raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{problem} ({reason})") from error
