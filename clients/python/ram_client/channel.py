@@ -17,7 +17,8 @@ def channel_arguments(retries: int) -> list[tuple[str, object]]:
     arguments: list[tuple[str, object]] = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
-        # Otherwise a channel that could not connect refuses calls for seconds, retries included.
+        # After a failed connection gRPC refuses calls until it tries again, by default up to two
+        # minutes later: no retry would reach a server that has come back.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
     ]
