@@ -39,7 +39,8 @@ def main() -> int:
 
 def tag(server: str, images: Path) -> int:
     """Run the command line client on a folder; returns its exit status."""
-    command = [sys.executable, "-m", "ram_client", "--server", server, "--top-k", "5", str(images)]
+    ram_tag = Path(sys.executable).with_name("ram-tag")
+    command = [str(ram_tag), "--server", server, "--top-k", "5", str(images)]
     return subprocess.run(command, check=False).returncode
 
 

@@ -76,6 +76,15 @@ def test_any_selection_of_outputs_can_be_requested(client, pictures, outputs):
     assert set(ask(client, pictures[:1], outputs=outputs)) == set(outputs)
 
 
+def test_a_request_for_the_embedding_alone_does_not_run_the_head(client, pictures):
+    def head_inferences():
+        return client.get_inference_statistics("ram_head").model_stats[0].inference_count
+
+    before = head_inferences()
+    ask(client, pictures[:1], outputs=("embedding",))
+    assert head_inferences() == before
+
+
 def test_options_are_applied(client, pictures, vocabulary, expected_logits):
     (logits,) = expected_logits(pictures[:1])
     options = {"threshold": 0.25, "top_k": 6, "exclude": ["tag 3", "标签5"]}

@@ -21,15 +21,15 @@ class TritonPythonModel:
     def respond(self, request):
         """Return the tags of one request's images, or what is wrong with the request."""
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
-        passed = {f"passed_{name}": inputs.pop(name) for name in ("logits", "embedding")}
-        logits = passed["passed_logits"]
+        logits = inputs.pop("logits")
         try:
-            outputs = postprocess(logits, self.vocabulary, Options.read(inputs, len(logits)))
+            options = Options.read(inputs, len(logits))
+            outputs = postprocess(logits, self.vocabulary, options) | {"passed_logits": logits}
         except RequestError as error:
             return failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # one that left `execute` would fail the neighbours too
             return failure(f"{type(error).__name__}: {error}", pb_utils.TritonError.INTERNAL)
-        tensors = [pb_utils.Tensor(name, array) for name, array in (outputs | passed).items()]
+        tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
