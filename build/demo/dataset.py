@@ -1,7 +1,7 @@
 """The demo's data set: emoji in several vendors' drawings, with tags in two languages.
 
-`python build/demo/dataset.py` makes it from nothing: it fetches the packages through npm, renders
-the drawings, and writes
+`PYTHONPATH=build python -m demo.dataset` makes it from nothing: it fetches the packages through
+npm, renders the drawings, and writes
 
     images.npy      uint8 RGBA, (images, size, size, 4): one array, mapped into memory
     manifest.jsonl  one line an image: see Image
@@ -75,7 +75,7 @@ def load_dataset(folder: Path) -> tuple[np.ndarray, list[Image]]:
         FileNotFoundError: it is not there.
     """
     if not (folder / "about.json").is_file():
-        raise FileNotFoundError(f"no data set in {folder}: run python build/demo/dataset.py")
+        raise FileNotFoundError(f"no data set in {folder}: run python -m demo.dataset")
     with (folder / "manifest.jsonl").open(encoding="utf-8") as lines:
         manifest = [Image(**json.loads(line)) for line in lines]
     return np.load(folder / "images.npy", mmap_mode="r"), manifest
@@ -186,7 +186,9 @@ def _render(drawings: list[Drawing], size: int) -> tuple[np.ndarray, set[int]]:
 def _describe_recipe(size: int) -> str:
     """Return a checksum of all that decides what the data set holds."""
     checksum = hashlib.sha256(f"{size} {version('resvg_py')} {version('pillow')}".encode())
-    for file in (*sorted(Path(__file__).parent.glob("*.py")), FOLDER / "rules.toml"):
+    modules = ("dataset", "drawings", "emoji", "packages", "render", "splits", "vocabulary")
+    files = [Path(__file__).with_name(f"{module}.py") for module in modules]
+    for file in (*files, FOLDER / "rules.toml"):
         checksum.update(file.read_bytes())
     return checksum.hexdigest()
 

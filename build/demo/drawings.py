@@ -48,7 +48,10 @@ class _IconSet:
         self.icons = icons["icons"]
         self.aliases = icons.get("aliases", {})
         self.size = (icons.get("width", 16), icons.get("height", 16))
-        self.names = {to_hexcode(code): name for code, name in characters.items()}
+        names = {to_hexcode(code): name for code, name in characters.items()}
+        # One package gives a name to two characters: which of them the drawing shows, none can say.
+        uses = Counter(names.values())
+        self.names = {code: name for code, name in names.items() if uses[name] == 1}
 
     def svg(self, name: str) -> str:
         """Return the drawing of that name, mirrored where it is another one's mirror image."""

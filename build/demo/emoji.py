@@ -37,7 +37,7 @@ _CONCEPTS = {
     r"^old(er)? (man|woman|person)$": "old person",
     r"moon face$": "moon face",
     r"moon$": "moon",
-    r"^(\S+ ){1,2}arrow( curving .*)?$": "arrow",
+    r"^(?!.* (with|and) ).*\barrows?\b": "arrow",
     r"locked": "lock",
     r"^camera": "camera",
     r"^speech balloon|^left speech": "speech balloon",

@@ -25,8 +25,9 @@ def hold_out_concepts(
     """Choose the concepts that training never sees.
 
     They are taken in the order of their names' hashes, so that the choice stays the same wherever
-    it is made; one that would leave a tag with too little to learn from is passed over, and so is
-    one that has no tag: nothing could be measured on it.
+    it is made. Passed over is one that would leave a tag with too little to learn from, one that a
+    tag is named after (who knows all umbrellas but the umbrella?), and one that has no tag: nothing
+    could be measured on it.
 
     Args:
         tags: of each concept.
@@ -46,7 +47,7 @@ def hold_out_concepts(
     for concept in sorted(tagged, key=lambda name: hashlib.sha256(name.encode()).digest()):
         if len(held_out) >= round(share * len(tagged)):
             break
-        if all(may_lose[name] > 0 for name in tags[concept]):
+        if concept not in total and all(may_lose[name] > 0 for name in tags[concept]):
             held_out.add(concept)
             for name in tags[concept]:
                 may_lose[name] -= 1

@@ -1,7 +1,7 @@
 """The demo model's vocabulary: its tags in two languages, and which emoji each stands on.
 
-`python build/demo/vocabulary.py PACKAGES` prints what a person needs to review it, and writes the
-tag lists that the model is trained and served with.
+`PYTHONPATH=build python -m demo.vocabulary PACKAGES` prints what a person needs to review it, and
+writes the tag lists that the model is trained and served with.
 """
 
 import re
