@@ -1,0 +1,1 @@
+"""Training RAM: data and starting weights → the three losses → a published checkpoint."""

@@ -1,0 +1,108 @@
+"""The three losses that RAM is trained with (Zhang et al. 2023, "Recognize Anything", section 3).
+
+Each takes any floating type, computes in float32 and returns a float32 scalar: under autocast,
+half precision would round a sum over thousands of tags away.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TAGGING, DISTILLATION, GENERATION = "tagging", "distillation", "generation"
+LABEL_SMOOTHING = 0.1  # of captions' tokens, as BLIP's decoder (Li et al. 2022) and RAM's have it
+IGNORED_INDEX = -100  # what cross_entropy passes over
+SMALLEST_PROBABILITY = 1e-8  # keeps the logarithm finite where `clip` is 0
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    targets: Tensor,
+    gamma_negative: float = 7,
+    gamma_positive: float = 0,
+    clip: float = 0.05,
+) -> Tensor:
+    """Tagging: the asymmetric loss (Ridnik et al. 2021, section 2.4 "ASL Definition").
+
+    With p = sigmoid(logit), and p_m = max(p - m, 0) the probability shifted by the margin m::
+
+        L = -y · (1 - p)^γ₊ · log(p) - (1 - y) · p_m^γ₋ · log(1 - p_m)
+
+    Negatives that are easy already (p < m) then cost nothing, the others the less the easier they
+    are. As in RAM's reference, the focusing weights (1 - p)^γ₊ and p_m^γ₋ carry no gradient.
+
+    The reference sums over tags and images. Here it is the sum over tags and the mean over images,
+    the same but for the factor 1/batch: so that clipping of gradients, and the sum with the other
+    losses, do not depend on the batch's size.
+
+    Args:
+        logits: (batch, tags).
+        targets: 1 where the tag is right, 0 where it is not, (batch, tags), of a floating type.
+        gamma_negative: γ₋, how much easy negatives count less.
+        gamma_positive: γ₊, the same of positives.
+        clip: the margin m.
+
+    Returns:
+        The loss, a float32 scalar.
+    """
+    logits, targets = logits.float(), targets.float()
+    rejected = (torch.sigmoid(-logits) + clip).clamp(SMALLEST_PROBABILITY, 1)  # 1 - p_m
+    with torch.no_grad():
+        positive_weight = torch.sigmoid(-logits) ** gamma_positive
+        negative_weight = (1 - rejected) ** gamma_negative
+    positive = targets * positive_weight * F.logsigmoid(logits)
+    negative = (1 - targets) * negative_weight * rejected.log()
+    return -(positive + negative).sum(dim=1).mean()
+
+
+def distillation_loss(mean_embed: Tensor, image_feature: Tensor) -> Tensor:
+    """Distillation: the mean token follows CLIP's image feature, in the mean absolute difference.
+
+    Args:
+        mean_embed: the mean token's embedding, (batch, image_width).
+        image_feature: CLIP's (or another teacher's) feature of the same image, of the same shape.
+
+    Returns:
+        The loss, a float32 scalar.
+    """
+    return F.l1_loss(mean_embed.float(), image_feature.float())
+
+
+def generation_loss(logits: Tensor, token_ids: Tensor, ignored: Tensor) -> Tensor:
+    """Image-tag-text generation: how surprised the decoder is by each next token of the caption.
+
+    Cross entropy of token t + 1 under the logits at t, labels smoothed (Szegedy et al. 2016,
+    section 7), the mean over all scored tokens of the batch.
+
+    Args:
+        logits: what the decoder expects after each token, (batch, tokens, vocabulary).
+        token_ids: the caption's tokens, (batch, tokens), int64.
+        ignored: True where a token is not scored (prompt and padding), (batch, tokens), bool.
+
+    Returns:
+        The loss, a float32 scalar; 0 where no token is scored.
+    """
+    following = token_ids.masked_fill(ignored, IGNORED_INDEX)[:, 1:]
+    total = F.cross_entropy(
+        logits[:, :-1].float().flatten(0, 1),
+        following.flatten(),
+        ignore_index=IGNORED_INDEX,
+        label_smoothing=LABEL_SMOOTHING,
+        reduction="sum",
+    )
+    return total / (following != IGNORED_INDEX).sum().clamp(min=1)
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """Add up what there is of the three losses, a float32 scalar.
+
+    As in RAM's reference, tagging is scaled (without gradient) to the size of generation where
+    both are trained; else the sum over thousands of tags would drown the caption.
+    """
+    total = sum(losses.values())
+    if TAGGING in losses and GENERATION in losses:
+        tagging, generation = losses[TAGGING], losses[GENERATION].detach()
+        scale = generation / tagging.detach().clamp(min=SMALLEST_PROBABILITY)
+        total = total + (scale - 1) * tagging
+    return total
