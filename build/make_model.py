@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ram.build import BuildRequest, build
@@ -14,9 +15,9 @@ from ram.variant import BACKBONES
 HERE = Path(__file__).resolve().parent
 
 
-def main() -> int:
-    """Read the arguments, build, and say in one line what is wrong."""
-    arguments = vars(parse_arguments())
+def main(command_line: Sequence[str] | None = None) -> int:
+    """Build what the arguments say, or say in one line what is wrong; returns the exit status."""
+    arguments = vars(parse_arguments(command_line))
     default_threshold = arguments.pop("default_threshold")
     try:
         threshold = read_threshold(default_threshold, "--default-threshold")
@@ -30,8 +31,8 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Return the command line's arguments, named as the fields of `BuildRequest`."""
+def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
+    """Return the arguments, named as the fields of `BuildRequest`."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="FILE",
@@ -50,7 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR",
         help="pictures to check the graphs with (default: the demo's)")  # fmt: skip
     add("--note", metavar="TEXT", help="a line about this model, kept in its manifest")
-    return parser.parse_args()
+    return parser.parse_args(command_line)
 
 
 if __name__ == "__main__":

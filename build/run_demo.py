@@ -1,6 +1,7 @@
 """Serve a model repository, tag some pictures through gRPC, and stop the server."""
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,8 @@ def main() -> int:
 def tag(server: str, images: Path) -> int:
     """Run the command line client on a folder; returns its exit status."""
     ram_tag = Path(sys.executable).with_name("ram-tag")
-    command = [str(ram_tag), "--server", server, "--top-k", "5", str(images)]
+    folder = os.path.relpath(images)  # shorter to read than an absolute path
+    command = [str(ram_tag), "--server", server, "--top-k", "5", folder]
     return subprocess.run(command, check=False).returncode
 
 

@@ -1,23 +1,23 @@
 """`make model`: what it writes, what it refuses, and that refusing changes nothing."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import make_model
 import pytest
 import ram.build
+import torch
+from golden_checkpoint import golden_weights
+from pipeline import PICTURES
 from ram.build import BuildRequest, build
 from ram.parity import Parity, ParityError
-from ram.repository import Repository, RepositoryError, sha256
+from ram.repository import ENCODER, HEAD, Repository, RepositoryError, sha256
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "build" / "make_model.py"
-
-
-def make_model(*arguments, cwd=None):
-    command = [sys.executable, SCRIPT, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
 
 
 def contents(folder):
@@ -33,15 +33,21 @@ def arguments(checkpoint, vocabulary_folder, repository):
     }
 
 
-def refusal(repository, arguments):
+@pytest.fixture
+def refusal(repository, arguments, capsys):
     """Run it on a repository that holds a model; returns the one line that it says."""
-    before = contents(repository)
-    flat = [part for pair in arguments.items() for part in pair]
-    result = make_model(*flat)
-    assert result.returncode not in (0, None)
-    assert contents(repository) == before
-    assert result.stderr.count("\n") == 1, result.stderr
-    return result.stderr
+
+    def refuse(**changed):
+        before = contents(repository)
+        options = arguments | {f"--{name.replace('_', '-')}": v for name, v in changed.items()}
+        status = make_model.main([str(part) for pair in options.items() for part in pair])
+        stderr = capsys.readouterr().err
+        assert status == 1
+        assert contents(repository) == before
+        assert stderr.startswith("make model: ") and stderr.count("\n") == 1, stderr
+        return stderr
+
+    return refuse
 
 
 def test_the_manifest_names_checkpoint_variant_tools_and_every_artefact(repository, checkpoint):
@@ -69,37 +75,38 @@ def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--checkpoint", "none.pth", "no such file"),
-        ("--checkpoint", SCRIPT, "is no checkpoint"),
-        ("--vocabulary", "none", "no such folder"),
-        ("--image-size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
-        ("--backbone", "swin_b", "not like swin_b at 96 px"),
-        ("--default-threshold", "2", "--default-threshold: '2' is no threshold"),
+        ("checkpoint", "none.pth", "no such file"),
+        ("checkpoint", SCRIPT, "is no checkpoint"),
+        ("vocabulary", "none", "no such folder"),
+        ("image_size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
+        ("backbone", "swin_b", "not like swin_b at 96 px"),
+        ("default_threshold", "2", "--default-threshold: '2' is no threshold"),
     ],
 )
-def test_wrong_input_is_one_line_and_changes_nothing(repository, arguments, option, value, message):
-    assert message in refusal(repository, arguments | {option: value})
+def test_wrong_input_is_one_line_and_changes_nothing(refusal, option, value, message):
+    assert message in refusal(**{option: value})
 
 
-def test_a_repository_that_cannot_be_written_is_one_line(repository, arguments):
-    stderr = refusal(repository, arguments | {"--repository": "/proc/models"})
-    assert "/proc/models: can't be written" in stderr
+def test_a_repository_that_cannot_be_written_is_one_line(refusal):
+    assert "/proc/models: can't be written" in refusal(repository="/proc/models")
 
 
 def test_graphs_that_differ_too_much_fail_and_leave_the_repository_as_it_was(
-    checkpoint, vocabulary_folder, repository, tmp_path, monkeypatch
+    vocabulary_folder, repository, tmp_path, monkeypatch
 ):
-    def disturbed_export(model, encoder_path, head_path):
-        model.head.classifier.bias.data += 0.01
-        export_model(model, encoder_path, head_path)
-        model.head.classifier.bias.data -= 0.01
+    def export_of_other_weights(model, *paths):
+        for source, path in zip((ENCODER, HEAD), paths, strict=True):
+            shutil.copytree((repository / source).parent, path.parent)
 
-    export_model = ram.build.export_model
-    monkeypatch.setattr(ram.build, "export_model", disturbed_export)
+    monkeypatch.setattr(ram.build, "export_model", export_of_other_weights)
+    weights = golden_weights()
+    weights["fc.bias"] += 0.01
+    torch.save({"model": weights}, tmp_path / "disturbed.pth")
     before = contents(repository)
     for root in (repository, tmp_path / "new"):
+        request = BuildRequest(tmp_path / "disturbed.pth", vocabulary_folder, root, PICTURES)
         with pytest.raises(ParityError, match=r"logit difference 0\.01, the limit is 0\.001"):
-            build(BuildRequest(checkpoint, vocabulary_folder, root, ROOT))
+            build(request)
     assert contents(repository) == before
     assert not (tmp_path / "new").exists()
 
@@ -144,7 +151,10 @@ def test_what_an_interrupted_build_left_is_removed_by_the_next(tmp_path):
 
 
 def test_help_and_the_make_target_name_the_same_options(tmp_path):
-    stdout = make_model("--help", cwd=tmp_path).stdout
+    command = [sys.executable, SCRIPT, "--help"]
+    stdout = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, check=True
+    ).stdout
     for option in ("--checkpoint", "--vocabulary", "--repository", "--backbone", "--image-size"):
         assert option in stdout
     dry_run = subprocess.run(
