@@ -86,6 +86,11 @@ class TritonServer:
         """URL of the Prometheus metrics."""
         return f"http://{LOOPBACK}:{self.ports.metrics}/metrics"
 
+    @property
+    def process_group(self) -> int:
+        """Id of the process group that holds the server and its Python models."""
+        return self._process.pid
+
     def __enter__(self) -> "TritonServer":
         """Start, and wait until all models are ready.
 

@@ -49,7 +49,7 @@ def test_the_server_leaves_no_process_shared_memory_or_file_behind(
     monkeypatch.setattr("tempfile.tempdir", None)
     before = set(Path("/dev/shm").iterdir())
     with TritonServer(repository) as server:
-        group = server._process.pid
+        group = server.process_group
         assert list(tmp_path.iterdir())
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)
