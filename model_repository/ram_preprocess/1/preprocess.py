@@ -211,13 +211,13 @@ def _scale_grey(image: Image.Image) -> Image.Image:
     """Bring greys of up to 16 bits to 8, where Pillow's own conversion would clip them."""
     tags = getattr(image, "tag_v2", {})
     brightest = 2 ** tags.get(TAGS["BitsPerSample"], (16,))[0] - 1
-    values = np.asarray(image).astype(np.uint32)
-    grey = ((values * 255 + brightest // 2) // brightest).astype(np.uint8)
+    table = np.minimum(np.arange(2**16) / brightest, 1)
     if tags.get(TAGS["PhotometricInterpretation"]) == WHITE_IS_ZERO:
-        grey = 255 - grey
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
+        table = 1 - table
+    wide = image.convert("I")  # the mode in which Pillow takes a table of 16 bits
+    if "transparency" in wide.info:
+        table[wide.info.pop("transparency")] = 1
+    return wide.point(np.rint(255 * table).astype(int).tolist(), "L")
 
 
 def _scale_transparent_colour(image: Image.Image) -> None:
