@@ -169,4 +169,4 @@ def test_help_and_the_make_target_name_the_same_options(tmp_path):
 
 def test_the_vocabulary_of_a_built_repository_is_readable_json(repository):
     entries = json.loads((repository / "ram_postprocess/1/vocabulary.json").read_text())
-    assert entries[3] == {"tag": "tag 3", "tag_zh": "标签3", "threshold": 0.33}
+    assert entries[3] == {"tag": "tag 3", "tag_zh": "标签3", "threshold": 0.0008}

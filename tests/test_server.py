@@ -56,6 +56,7 @@ def test_tags_are_those_of_pytorch_above_their_own_thresholds(
         (logits,) = expected_logits([picture])
         answered = tags_of(ask(client, [picture]))
         ids, scores = select(logits, vocabulary)
+        assert 0 < len(ids) < 39, "a picture with all or none of the tags shows nothing"
         assert [tag[3] for tag in answered] == ids.tolist()
         np.testing.assert_allclose([tag[2] for tag in answered], scores, atol=1e-4)
         assert [tag[:2] for tag in answered] == [
@@ -87,7 +88,7 @@ def test_a_request_for_the_embedding_alone_does_not_run_the_head(client, picture
 
 def test_options_are_applied(client, pictures, vocabulary, expected_logits):
     (logits,) = expected_logits(pictures[:1])
-    options = {"threshold": 0.25, "top_k": 6, "exclude": ["tag 3", "标签5"]}
+    options = {"threshold": 0.0005, "top_k": 6, "exclude": ["tag 3", "标签5"]}
     answered = tags_of(ask(client, pictures[:1], **options))
     assert [tag[3] for tag in answered] == select(logits, vocabulary, Options(**options))[
         0
@@ -204,17 +205,17 @@ def post(server, path, body):
 
 
 def test_plain_json_and_the_generate_endpoint_take_base64_and_data_urls(server, client, pictures):
-    expected = tags_of(ask(client, pictures[:1], top_k=3, threshold=0.1))
+    expected = tags_of(ask(client, pictures[:1], top_k=3, threshold=0.001))
     text = base64.b64encode(pictures[0]).decode()
     for image in (text, f"data:image/jpeg;base64,{text}"):
-        body = {"image": image, "top_k": 3, "threshold": 0.1}
+        body = {"image": image, "top_k": 3, "threshold": 0.001}
         status, answer = post(server, "/v2/models/ram/generate", body)
         assert (status, answer["tags"]) == (200, [tag[0] for tag in expected])
         assert answer["tags_zh"] == [tag[1] for tag in expected]
         inputs = [
             {"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [image]},
             {"name": "top_k", "shape": [1, 1], "datatype": "INT32", "data": [3]},
-            {"name": "threshold", "shape": [1, 1], "datatype": "FP32", "data": [0.1]},
+            {"name": "threshold", "shape": [1, 1], "datatype": "FP32", "data": [0.001]},
         ]
         status, answer = post(
             server, "/v2/models/ram/infer", {"inputs": inputs, "outputs": [{"name": "tag_ids"}]}

@@ -23,7 +23,7 @@ def test_names_are_stripped_and_in_order(folder):
     vocabulary = read_vocabulary(folder, NUM_TAGS)
     assert vocabulary.tags[:2] == ["tag 0", "tag 1"]
     assert vocabulary.tags_zh[:2] == ["标签0", "标签1"]
-    np.testing.assert_allclose(vocabulary.thresholds[:2], [0.30, 0.31])
+    np.testing.assert_allclose(vocabulary.thresholds[:2], [0.0002, 0.0004])
 
 
 def test_one_default_threshold_holds_where_there_is_no_list(folder):
