@@ -22,7 +22,7 @@ $(VENV)/.installed: build/requirements.txt build/constraints.txt clients/python/
 	@$(PYTHON) build/check_system.py
 	@echo "Setting up $(VENV): a few minutes, once"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --progress-bar on --disable-pip-version-check \
+	@$(VENV)/bin/pip install --disable-pip-version-check \
 		-r build/requirements.txt -e clients/python
 	@touch $@
 

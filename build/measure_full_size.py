@@ -40,16 +40,20 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, int]]:
-    """Yield each step's name, its seconds and its bytes of memory."""
+    """Yield each step's name, its seconds and the bytes of memory at its peak."""
     shape = ["--backbone", arguments.backbone, "--image-size", arguments.image_size]
     checkpoint, repository = folder / "ram.pth", folder / "models"
     write_vocabulary(folder)
-    yield (
-        "write a checkpoint of noise",
-        *run("make_random_checkpoint.py", *shape, "--tags", NUM_TAGS, checkpoint),
-    )
-    yield "make model: load, export, check, install", *run(
-        "make_model.py", *shape, "--checkpoint", checkpoint, "--vocabulary", folder,
+    steps = {"write a checkpoint of noise": "weights are noise"}
+    yield from run("make_random_checkpoint.py", steps, *shape, "--tags", NUM_TAGS, checkpoint)
+    steps = {
+        "make model: load the checkpoint": "exporting",
+        "make model: export to ONNX": "checking",
+        "make model: compare with PyTorch": "largest logit difference",
+        "make model: install": "ready to serve",
+    }
+    yield from run(
+        "make_model.py", steps, *shape, "--checkpoint", checkpoint, "--vocabulary", folder,
         "--repository", repository,
     )  # fmt: skip
     start = time.monotonic()
@@ -70,16 +74,26 @@ def write_vocabulary(folder: Path) -> None:
         (folder / name).write_text("".join(lines))
 
 
-def run(script: str, *arguments: object) -> tuple[float, int]:
-    """Run one of the build's scripts; returns its seconds and its peak resident bytes."""
+def run(script: str, steps: dict[str, str], *arguments: object) -> Iterator[tuple[str, float, int]]:
+    """Run one of the build's scripts, whose output tells where a step ends.
+
+    Args:
+        script: its file name.
+        steps: names of its steps and, for each, what the line says that ends it.
+        arguments: of the script.
+
+    Yields:
+        A step's name, its seconds, and the peak resident bytes so far.
+    """
+    command = [sys.executable, "-u", HERE / script, *map(str, arguments)]
     start = time.monotonic()
-    command = [sys.executable, HERE / script, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{script} failed")
-    return time.monotonic() - start, usage.ru_maxrss * 1024
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for step, ending in steps.items():
+            if not any(ending in line for line in iter(process.stdout.readline, "")):
+                sys.exit(f"{script} failed in the step '{step}'")
+            end = time.monotonic()
+            yield step, end - start, resident_peak(process.pid)
+            start = end
 
 
 def peak_memory(server: TritonServer) -> int:
@@ -87,9 +101,15 @@ def peak_memory(server: TritonServer) -> int:
     total = 0
     for folder in Path("/proc").glob("[0-9]*"):
         if os.getpgid(int(folder.name)) == server.process_group:
-            status = dict(line.split(":", 1) for line in (folder / "status").open())
-            total += int(status["VmHWM"].split()[0]) * 1024
+            total += resident_peak(int(folder.name))
     return total
+
+
+def resident_peak(process: int) -> int:
+    """Peak resident bytes of a process that is running."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(peak) * 1024
 
 
 def timed_request(client: RamClient, picture: Path) -> float:

@@ -1,33 +1,19 @@
-"""Encoded images to pixels: reading text forms, decoding, orientation, colours, size.
+"""Encoded images to pixels: decoding, orientation, colours, size.
 
 This file imports no Triton: the server, the build and the tests run this very file.
 """
 
-import binascii
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from math import ceil
 
 import numpy as np
+from encoded_image import FORMATS, NOT_AN_IMAGE, SIGNATURES, ImageError, Limits, read_text
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-NOT_AN_IMAGE = f"not an image of a known format ({', '.join(FORMATS)}), as bytes or base64 text"
-# What encoded images begin with; none of it can begin an image's base64 text.
-SIGNATURES = {
-    b"\xff\xd8": "JPEG",
-    b"\x89PNG": "PNG",
-    b"RIFF": "WEBP",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
-}
-URL_SAFE = bytes.maketrans(b"-_", b"+/")
-DATA_URL = re.compile(rb"data:(?P<parameters>[^,]*),(?P<data>.*)", re.S | re.I)
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
 TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
@@ -53,23 +39,6 @@ MAX_SCANS = 100
 GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's, from 2 and 4 bits to 8
 
 Image.MAX_IMAGE_PIXELS = None  # `Limits` decides, before anything is decoded
-
-
-class ImageError(ValueError):
-    """An image can't be used; the message says why, in one line."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an image may cost.
-
-    Attributes:
-        max_bytes: length of the encoded image.
-        max_pixels: width times height, as its header states them.
-    """
-
-    max_bytes: int = 20 * 2**20
-    max_pixels: int = 100_000_000
 
 
 def preprocess_batch(
@@ -115,25 +84,6 @@ def preprocess(data: bytes, image_size: int, limits: Limits = Limits()) -> np.nd
         # Turning the small square gives what turning the large image would, and costs less.
         turn = TURNS.get(read_orientation(image))
     return np.asarray(square if turn is None else square.transpose(turn))
-
-
-def read_text(data: bytes, limits: Limits) -> bytes:
-    """Return the encoded image, whether it came as it is, as base64 text or as a `data:` URL.
-
-    Raises:
-        ImageError: nothing or too much was sent, or the text is not what it claims to be.
-    """
-    # Percent signs make a data URL three times as long as what it holds, base64 a third longer.
-    if len(data) > 3 * limits.max_bytes + 1000:
-        raise ImageError(_too_large(len(data), limits))
-    if not data.startswith(tuple(SIGNATURES)):
-        text = data.strip()
-        data = _read_data_url(text) if text[:5].lower() == b"data:" else _read_base64(text)
-    if not data:
-        raise ImageError("empty")
-    if len(data) > limits.max_bytes:
-        raise ImageError(_too_large(len(data), limits))
-    return data
 
 
 def open_image(encoded: bytes, limits: Limits) -> Image.Image:
@@ -227,32 +177,6 @@ def _scale_transparent_colour(image: Image.Image) -> None:
         image.info["transparency"] = colour * GREY_SCALES.get(image.tile[0].args, 1)
     elif image.format == "PNG" and image.tile[0].args == "RGB;16B" and colour:
         image.info["transparency"] = tuple(part >> 8 for part in colour)
-
-
-def _read_data_url(url: bytes) -> bytes:
-    """Return what a `data:` URL holds (RFC 2397)."""
-    match = DATA_URL.fullmatch(url)
-    if match is None:
-        raise ImageError("a data: URL without a comma before its data")
-    # Percent-encoding is quoted-printable with another sign, which has a decoder in C: urllib's
-    # takes 200 bytes of memory for each byte.
-    quoted = match["data"].replace(b"=", b"=3D").replace(b"%", b"=")
-    data = binascii.a2b_qp(quoted)
-    parameters = match["parameters"].lower().replace(b" ", b"").split(b";")
-    return _read_base64(data) if b"base64" in parameters[1:] else data
-
-
-def _read_base64(text: bytes) -> bytes:
-    """Decode base64, in the standard or the URL-safe alphabet, with or without padding."""
-    compact = text.translate(URL_SAFE, b" \t\r\n").rstrip(b"=")
-    try:
-        return binascii.a2b_base64(compact + b"=" * (-len(compact) % 4), strict_mode=True)
-    except binascii.Error as error:
-        raise ImageError(NOT_AN_IMAGE) from error
-
-
-def _too_large(length: int, limits: Limits) -> str:
-    return f"{length} bytes are over the limit of {limits.max_bytes} (max_bytes)"
 
 
 @contextmanager
