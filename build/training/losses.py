@@ -61,12 +61,15 @@ def distillation_loss(mean_embed: Tensor, image_feature: Tensor) -> Tensor:
 
     Args:
         mean_embed: the mean token's embedding, (batch, image_width).
-        image_feature: CLIP's (or another teacher's) feature of the same image, of the same shape.
+        image_feature: CLIP's (or another teacher's) feature of the same image, of the same shape;
+            a row of NaN stands for none.
 
     Returns:
-        The loss, a float32 scalar.
+        The loss, a float32 scalar: the mean over images that have a feature, 0 where none has.
     """
-    return F.l1_loss(mean_embed.float(), image_feature.float())
+    present = ~image_feature.isnan().any(dim=1)
+    total = F.l1_loss(mean_embed[present].float(), image_feature[present].float(), reduction="sum")
+    return total / (present.sum() * mean_embed.shape[1]).clamp(min=1)
 
 
 def generation_loss(logits: Tensor, token_ids: Tensor, ignored: Tensor) -> Tensor:
