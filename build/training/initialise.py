@@ -1,0 +1,215 @@
+"""Where training starts from: nothing, a Swin Transformer's weights, or a RAM checkpoint."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+from ram.checkpoint import CheckpointError, load_model, read_weights
+from ram.image_encoder import SwinTransformer
+from ram.model import RAM
+from ram.tagging_head import TaggingHead
+from ram.variant import Variant
+from timm.layers import resize_rel_pos_bias_table
+from timm.models.swin_transformer import checkpoint_filter_fn
+from torch import Tensor, nn
+
+if TYPE_CHECKING:  # so that training without captions does not import transformers
+    from .text import TextParts
+
+INITIAL_STD = 0.02  # of the tagging head's weights, as of any BERT (Devlin et al. 2019)
+BIAS_TABLE_SUFFIX = ".relative_position_bias_table"
+CLASSIFIER_PREFIX = "head."  # of Swin weights; RAM has its own
+TEXT_PREFIXES = ("tag_encoder.", "text_decoder.")
+SHOWN_NAMES = 3
+
+Say = Callable[[str], None]
+
+
+def from_scratch(variant: Variant, label_embed: Tensor) -> RAM:
+    """Return a RAM with random weights, drawn from torch's global generator.
+
+    The image encoder's are timm's (truncated normal, std 0.02), the head's layers' BERT's (normal,
+    std 0.02, no bias), the three projections' PyTorch's, all as in RAM's reference.
+
+    Args:
+        variant: the sizes.
+        label_embed: text embedding of each tag, (num_tags, label_width).
+
+    Raises:
+        ValueError: the label embeddings are not of the variant's sizes.
+    """
+    expected = (variant.num_tags, variant.label_width)
+    if tuple(label_embed.shape) != expected:
+        raise ValueError(f"the label embeddings are {tuple(label_embed.shape)}, not {expected}")
+    model = RAM(variant)
+    _draw_head(model.head)
+    with torch.no_grad():
+        model.label_embed.copy_(label_embed)
+    return model
+
+
+def from_swin(path: Path, variant: Variant, label_embed: Tensor, say: Say = print) -> RAM:
+    """Return a RAM whose Swin Transformer has been trained before, and all else as from scratch.
+
+    Args:
+        path: Swin weights in Microsoft's or timm's naming, `.pth` or `.safetensors`. Classifiers
+            in them are passed over, position tables are fitted to the variant's windows.
+        variant: the sizes.
+        label_embed: text embedding of each tag, (num_tags, label_width).
+        say: is told what was fitted.
+
+    Raises:
+        CheckpointError: the file can't be read, or is not of a Swin of that variant's sizes.
+        ValueError: the label embeddings are not of the variant's sizes.
+    """
+    model = from_scratch(variant, label_embed)
+    load_swin(model.encoder.swin, path, say)
+    return model
+
+
+def from_ram(
+    path: Path, label_embed: Tensor, image_size: int | None = None, say: Say = print
+) -> RAM:
+    """Return a trained RAM with another vocabulary: new label embeddings, the rest kept.
+
+    Tags whose label embedding stays the same keep their logits. The label projection is kept only
+    where the new label embeddings are as wide as the old ones: another width means another text
+    encoder, so it starts anew, and no tag means anything until it has been trained.
+
+    Args:
+        path: a RAM checkpoint in the published format.
+        label_embed: text embedding of each new tag, (tags, label_width).
+        image_size: in pixels, the checkpoint's where None; position tables are fitted to it.
+        say: is told what was fitted, and what starts anew.
+
+    Raises:
+        CheckpointError: the file is no RAM checkpoint.
+        ValueError: the label embeddings are no table.
+    """
+    if label_embed.dim() != 2:
+        raise ValueError(f"the label embeddings are {tuple(label_embed.shape)}, not (tags, width)")
+    trained = load_model(path)
+    num_tags, label_width = label_embed.shape
+    variant = replace(
+        trained.variant,
+        num_tags=num_tags,
+        label_width=label_width,
+        image_size=image_size or trained.variant.image_size,
+    )
+    model = from_scratch(variant, label_embed)
+    weights = trained.state_dict() | {"label_embed": model.label_embed.detach()}
+    if label_width != trained.variant.label_width:
+        say(
+            f"{path}: its label embeddings are {trained.variant.label_width} wide, the new ones "
+            f"{label_width}: the label projection starts anew"
+        )
+        for name in ("weight", "bias"):
+            weights[f"head.label_projection.{name}"] = getattr(model.head.label_projection, name)
+    if variant.image_size != trained.variant.image_size:
+        say(f"{path}: position tables go from {trained.variant.image_size} to {image_size} px")
+        _fit_bias_tables(weights, variant.window_size)
+    model.load_state_dict(weights)
+    return model
+
+
+def load_swin(swin: SwinTransformer, path: Path, say: Say = print) -> None:
+    """Load weights into a Swin Transformer; see `from_swin` for files and errors."""
+    weights = {
+        name: tensor.float()
+        for name, tensor in read_weights(path).items()
+        if not name.startswith(CLASSIFIER_PREFIX)
+    }
+    expected = swin.state_dict()
+    tables = {name: t for name, t in weights.items() if name.endswith(BIAS_TABLE_SUFFIX)}
+    # timm looks up the block of each table, so those of blocks that are not there stand aside.
+    unknown = {name: weights.pop(name) for name in tables.keys() - expected.keys()}
+    with _quiet_interpolation():
+        weights = checkpoint_filter_fn(weights, swin) | unknown
+    _require(path, "this Swin Transformer", weights, expected)
+    swin.load_state_dict(weights)
+    fitted = sum(table.shape != expected[name].shape for name, table in tables.items())
+    if fitted:
+        window = swin.layers[0].blocks[0].attn.window_size[0]
+        say(f"{path}: fitted {fitted} position tables to windows of {window} × {window} tokens")
+
+
+def load_text(text: "TextParts", path: Path, say: Say = print) -> None:
+    """Load tag encoder and text decoder from a RAM checkpoint, if it has them.
+
+    Args:
+        text: the parts, which are left as they are where the checkpoint has none.
+        path: a checkpoint that `from_ram` has read.
+        say: is told where the checkpoint has none.
+
+    Raises:
+        CheckpointError: the checkpoint's are of other sizes.
+    """
+    if path.suffix == ".safetensors":
+        contents = safetensors.torch.load_file(path)
+    else:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {
+        name: tensor.float()
+        for name, tensor in contents.get("model", contents).items()
+        if name.startswith(TEXT_PREFIXES) and not name.endswith(".position_ids")
+    }
+    if not weights:
+        say(f"{path}: has no tag encoder and text decoder, they start anew")
+        return
+    state = text.state_dict()
+    # Published RAMs have no token types.
+    expected = {name: t for name, t in state.items() if "token_type_embeddings" not in name}
+    _require(path, "these text parts", weights, expected)
+    text.load_state_dict(state | weights)
+
+
+def _draw_head(head: TaggingHead) -> None:
+    for module in head.layers.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=INITIAL_STD)
+            nn.init.zeros_(module.bias)
+
+
+def _fit_bias_tables(weights: dict[str, Tensor], window: int) -> None:
+    """Interpolate all relative position bias tables, in place, to a window's size.
+
+    As BEiT's fine-tuning does, and RAM's reference after it: distances are spread geometrically,
+    so that near ones keep their meaning. (timm's is linear between them, the reference's cubic.)
+    """
+    for name, table in weights.items():
+        if name.endswith(BIAS_TABLE_SUFFIX):
+            shape = ((2 * window - 1) ** 2, table.shape[1])
+            with _quiet_interpolation():
+                weights[name] = resize_rel_pos_bias_table(table, (window, window), shape)
+
+
+def _quiet_interpolation() -> warnings.catch_warnings:
+    """Keep from users what timm's interpolation warns developers of: speed, and an index's type."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)
+
+
+def _require(
+    path: Path, whose: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Compare names and shapes, and tell all differences in one line."""
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "misshapen": [
+            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in sorted(expected.keys() & found.keys())
+            if found[name].shape != expected[name].shape
+        ],
+    }
+    told = "; ".join(
+        f"{len(names)} {problem} ({', '.join(names[:SHOWN_NAMES])}"
+        f"{', …' if len(names) > SHOWN_NAMES else ''})"
+        for problem, names in problems.items()
+        if names
+    )
+    if told:
+        raise CheckpointError(f"{path}: the weights are not those of {whose}: {told}")
