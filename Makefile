@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first target that needs it creates from pinned packages.
 PYTHON ?= python3
 VENV := .venv
+TRAINING := $(VENV)/.installed-training
 RUN := $(VENV)/bin/python
 
 REPOSITORY ?= model_repository
@@ -26,6 +27,11 @@ $(VENV)/.installed: build/requirements.txt build/constraints.txt clients/python/
 		-r build/requirements.txt -e clients/python
 	@touch $@
 
+$(TRAINING): build/requirements-training.txt $(VENV)/.installed
+	@echo "Adding what training needs to $(VENV)"
+	@$(VENV)/bin/pip install --disable-pip-version-check -r build/requirements-training.txt
+	@touch $@
+
 demo: setup $(DEMO)/ram/1/manifest.json ## Build the demo model, serve it, tag some pictures, stop the server
 	@$(RUN) build/run_demo.py --repository $(DEMO)
 
@@ -42,10 +48,10 @@ model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin
 	@$(RUN) build/make_model.py --checkpoint runs/demo/ram_demo.safetensors --vocabulary build/demo/vocabulary \
 		--repository $* --note "demo: its weights are noise, its tags mean nothing"
 
-test: setup ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
+test: $(TRAINING) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
 	$(RUN) -m pytest
 
-test-slow: setup ## Run the slow tests too: the full-size models
+test-slow: $(TRAINING) ## Run the slow tests too: the full-size models
 	$(RUN) -m pytest -m "slow or not slow"
 
 lint: setup ## Check style
