@@ -32,7 +32,9 @@ def test_a_missing_libpython_is_told_with_its_package(monkeypatch):
 
 
 def test_make_alone_prints_each_target_with_a_line():
-    output = subprocess.run(["make"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    output = subprocess.run(
+        ["make", "--no-print-directory"], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
     for target in ("demo", "serve", "model", "test"):
         assert f"  make {target} " in output
     assert all(line.startswith("  make ") for line in output.splitlines())
