@@ -78,6 +78,7 @@ def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
         ("checkpoint", "none.pth", "no such file"),
         ("checkpoint", SCRIPT, "is no checkpoint"),
         ("vocabulary", "none", "no such folder"),
+        ("images", "none", "none: holds no images (.jpg, .jpeg, .png) to compare with"),
         ("image_size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
         ("backbone", "swin_b", "not like swin_b at 96 px"),
         ("default_threshold", "2", "--default-threshold: '2' is no threshold"),

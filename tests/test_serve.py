@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ram.repository import STAGING_PREFIX
 from triton_server import LOOPBACK, Ports, ServerError, TritonServer
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +82,13 @@ def test_a_model_that_does_not_load_fails_the_start_at_once_with_its_reason(repo
     (broken / "ram_postprocess" / "1" / "vocabulary.json").write_text("no JSON")
     with pytest.raises(ServerError, match=r"failed to load 'ram_postprocess'.*JSONDecodeError"):
         TritonServer(broken).__enter__()
+
+
+def test_what_a_killed_build_left_does_not_disturb_the_server(repository, tmp_path):
+    untidy = shutil.copytree(repository, tmp_path / "models")
+    (untidy / "ram" / f"{STAGING_PREFIX}killed" / "ram_encoder" / "1").mkdir(parents=True)
+    with TritonServer(untidy):
+        pass
 
 
 def test_a_graph_that_was_not_built_is_named(repository, tmp_path):

@@ -59,11 +59,10 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Parity:
         say("exporting encoder and head to ONNX")
         export_model(model, encoder, head)
         say("checking the graphs against PyTorch")
-        images = sorted(path for path in request.images.glob("*.[jp][pn]g"))
         parity = compare(
             torch_tagger(model),
             onnx_tagger(encoder, head),
-            check_batches(images, variant.image_size),
+            check_batches(request.images, variant.image_size),
             vocabulary,
         )
         say(str(parity))

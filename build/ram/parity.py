@@ -1,6 +1,6 @@
 """Proof that the exported graphs compute what the PyTorch model computes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from .served import Vocabulary, preprocess, select
 
 TOLERANCE = 1e-3  # largest difference of a logit
 BATCH_SIZES = (1, 2, 3)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 Tagger = Callable[[np.ndarray], np.ndarray]
 
 
 class ParityError(ValueError):
-    """The graphs differ from the model by more than the tolerance."""
+    """The graphs differ from the model by more than the tolerance, or can't be compared."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,22 @@ def onnx_tagger(encoder_path: Path, head_path: Path) -> Tagger:
     return tag
 
 
-def check_batches(image_files: Sequence[Path], image_size: int) -> Iterator[np.ndarray]:
-    """Pixels of real images and random ones by turns, in batches of each of `BATCH_SIZES`."""
+def check_batches(folder: Path, image_size: int) -> Iterator[np.ndarray]:
+    """Yield pixels of real images and random ones by turns, in batches of `BATCH_SIZES`.
+
+    Raises:
+        ParityError: the folder holds no images.
+    """
+    image_files = sorted(path for path in folder.glob("*") if path.suffix in IMAGE_SUFFIXES)
+    if not image_files:
+        raise ParityError(
+            f"{folder}: holds no images ({', '.join(IMAGE_SUFFIXES)}) to compare with"
+        )
     random = np.random.default_rng(0)
     for first, size in zip(np.cumsum((0, *BATCH_SIZES)), BATCH_SIZES, strict=False):
         batch = []
         for index in range(first, first + size):
-            if index % 2 or not image_files:
+            if index % 2:
                 batch.append(random.integers(0, 256, (image_size, image_size, 3), np.uint8))
             else:
                 data = image_files[index // 2 % len(image_files)].read_bytes()
