@@ -1,0 +1,129 @@
+"""A model's scores on a split, what they are worth, and the thresholds that follow from them."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ram.model import RAM
+from rich.table import Table
+
+from .data import Images
+from .manifest import Sample
+from .metrics import Detection, best_thresholds, detect, mean_average_precision
+from .state import write_atomically
+
+BATCH = 64
+DECIMALS = 4  # of the written thresholds
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a model is worth on a split.
+
+    Attributes:
+        split: its name.
+        images: how many it has.
+        tags: how many tags some image of it has; all means are over these.
+        chance: mAP of scores that know nothing: the mean share of images that have a tag.
+        mean_average_precision: see `training.metrics`.
+        micro, macro: precision, recall and F1 at the thresholds.
+    """
+
+    split: str
+    images: int
+    tags: int
+    chance: float
+    mean_average_precision: float
+    micro: Detection
+    macro: Detection
+
+    def as_dict(self) -> dict:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+def score(
+    model: RAM, samples: list[Sample], images: Images, device: torch.device | str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tag the samples' images, shown as they are.
+
+    Returns:
+        Right tags, bool (samples, tags); and scores, float32 of the same shape, 0 to 1.
+    """
+    targets = np.zeros((len(samples), model.variant.num_tags), bool)
+    for row, sample in enumerate(samples):
+        targets[row, list(sample.tags)] = True
+    scores = np.zeros(targets.shape, np.float32)
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for first in range(0, len(samples), BATCH):
+            chosen = [sample.image for sample in samples[first : first + BATCH]]
+            logits = model(images.load_flat(chosen).to(device))
+            scores[first : first + BATCH] = logits.float().sigmoid().cpu().numpy()
+    model.train(training)
+    return targets, scores
+
+
+def choose_thresholds(
+    model: RAM, samples: list[Sample], images: Images, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """Return the thresholds of best F1 on samples, float32 (tags); see `best_thresholds`."""
+    return best_thresholds(*score(model, samples, images, device))
+
+
+def evaluate(
+    split: str,
+    model: RAM,
+    samples: list[Sample],
+    images: Images,
+    thresholds: np.ndarray,
+    device: torch.device | str = "cpu",
+) -> Report:
+    """Measure a model on samples.
+
+    Args:
+        split: what to call them.
+        model: the model.
+        samples: the images and their right tags.
+        images: loads them.
+        thresholds: a tag is shown where its score exceeds its own, float (tags).
+        device: where the model is.
+    """
+    targets, scores = score(model, samples, images, device)
+    present = targets.any(axis=0)
+    return Report(
+        split=split,
+        images=len(samples),
+        tags=int(present.sum()),
+        chance=float(targets[:, present].mean()) if present.any() else 0.0,
+        mean_average_precision=mean_average_precision(targets, scores),
+        **detect(targets, scores > thresholds),
+    )
+
+
+def write_thresholds(thresholds: np.ndarray, path: Path) -> None:
+    """Write a list of thresholds as RAM publishes it: one a line, in the vocabulary's order."""
+    lines = "".join(f"{threshold:.{DECIMALS}f}\n" for threshold in thresholds)
+    write_atomically(path, lambda unfinished: unfinished.write_text(lines, encoding="utf-8"))
+
+
+def table(reports: list[Report]) -> Table:
+    """Lay the figures out for a terminal."""
+    result = Table(
+        "split", "images", "tags", "chance", "mAP", "micro P / R / F1", "macro P / R / F1"
+    )
+    for report in reports:
+        result.add_row(
+            report.split,
+            f"{report.images:,}",
+            str(report.tags),
+            f"{report.chance:.3f}",
+            f"{report.mean_average_precision:.3f}",
+            *(
+                f"{d.precision:.3f} / {d.recall:.3f} / {d.f1:.3f}"
+                for d in (report.micro, report.macro)
+            ),
+        )
+    return result

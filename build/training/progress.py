@@ -1,0 +1,56 @@
+"""What a training run shows: a bar in a terminal, a line now and then elsewhere."""
+
+import time
+from collections import deque
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+LINE_SECONDS = 30.0
+WINDOW = 50  # steps that the shown loss and speed are taken over
+
+
+class Progress:
+    """Shows loss, images a second and the time left."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=self.console,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self.recent: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self.images_per_second = 0.0
+
+    def begin(self, total: int, done: int, batch_size: int) -> None:
+        """Show that `done` of `total` steps are done."""
+        self.total, self.done, self.batch_size = total, done, batch_size
+        self.task = self.bar.add_task("training", total=total, completed=done)
+        self.lined_at = time.monotonic()
+        self.recent.append((self.lined_at, 0.0))
+        self.bar.start()
+
+    def advance(self, losses: dict[str, float]) -> None:
+        """Show a step and its losses."""
+        self.done += 1
+        now = time.monotonic()
+        self.recent.append((now, sum(losses.values())))
+        seconds = now - self.recent[0][0]
+        self.images_per_second = (len(self.recent) - 1) * self.batch_size / max(seconds, 1e-9)
+        told = " ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+        line = f"{told}, {self.images_per_second:.0f} images/s"
+        self.bar.update(self.task, completed=self.done, description=line)
+        if not self.console.is_terminal and now - self.lined_at >= LINE_SECONDS:
+            left = (self.total - self.done) * self.batch_size / self.images_per_second
+            self.say(f"step {self.done}/{self.total}: {line}, {left / 60:.0f} min left")
+            self.lined_at = now
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        self.console.print(line, markup=False)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self.bar.stop()
