@@ -211,6 +211,14 @@ def test_from_scratch_draws_the_references_distributions():
     assert 0 < table.abs().max() < 0.1
 
 
+@pytest.mark.parametrize("norm", [0.3, 1.0, 20.0])
+def test_labels_tell_themselves_apart_whatever_their_norm(norm):
+    variant = replace(VARIANT, hidden_size=96, num_tags=50, label_width=64)
+    label_embed = norm * torch.nn.functional.normalize(labels(50, 64), dim=1)
+    projection = from_scratch(variant, label_embed).head.label_projection
+    assert projection(label_embed).std().item() == pytest.approx(0.2, rel=0.1)
+
+
 def test_from_scratch_is_decided_by_the_seed():
     models = []
     for seed in (1, 1, 2):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # so that training without captions does not import transform
     from .text import TextParts
 
 INITIAL_STD = 0.02  # of the tagging head's weights, as of any BERT (Devlin et al. 2019)
+QUERY_STD = 0.2  # of the labels' first queries; a toy model learned more slowly with 0.03 and 0.9
+SMALLEST_NORM = 1e-6  # of label embeddings, for those that are all zero
 BIAS_TABLE_SUFFIX = ".relative_position_bias_table"
 CLASSIFIER_PREFIX = "head."  # of Swin weights; RAM has its own
 TEXT_PREFIXES = ("tag_encoder.", "text_decoder.")
@@ -33,7 +35,8 @@ def from_scratch(variant: Variant, label_embed: Tensor) -> RAM:
     """Return a RAM with random weights, drawn from torch's global generator.
 
     The image encoder's are timm's (truncated normal, std 0.02), the head's layers' BERT's (normal,
-    std 0.02, no bias), the three projections' PyTorch's, all as in RAM's reference.
+    std 0.02, no bias), those of image projection and classifier PyTorch's, as in RAM's reference.
+    The label projection alone is drawn larger than there, see `_draw_label_projection`.
 
     Args:
         variant: the sizes.
@@ -46,9 +49,10 @@ def from_scratch(variant: Variant, label_embed: Tensor) -> RAM:
     if tuple(label_embed.shape) != expected:
         raise ValueError(f"the label embeddings are {tuple(label_embed.shape)}, not {expected}")
     model = RAM(variant)
-    _draw_head(model.head)
     with torch.no_grad():
         model.label_embed.copy_(label_embed)
+    _draw_layers(model.head)
+    _draw_label_projection(model.head, model.label_embed)
     return model
 
 
@@ -167,11 +171,23 @@ def load_text(text: "TextParts", path: Path, say: Say = print) -> None:
     text.load_state_dict(state | weights)
 
 
-def _draw_head(head: TaggingHead) -> None:
+def _draw_layers(head: TaggingHead) -> None:
     for module in head.layers.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=INITIAL_STD)
             nn.init.zeros_(module.bias)
+
+
+def _draw_label_projection(head: TaggingHead, label_embed: Tensor) -> None:
+    """Draw it so that queries have std `QUERY_STD`, whatever the label embeddings' norm.
+
+    With PyTorch's own draw, which the reference keeps, label embeddings of unit norm make queries
+    of about 0.03: they all look alike beside what attention adds, and training hardly begins. Much
+    larger ones drown the image in turn.
+    """
+    norm = label_embed.detach().norm(dim=1).mean().clamp(min=SMALLEST_NORM).item()
+    nn.init.normal_(head.label_projection.weight, std=QUERY_STD / norm)
+    nn.init.zeros_(head.label_projection.bias)
 
 
 def _fit_bias_tables(weights: dict[str, Tensor], window: int) -> None:
