@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .model import RAM
-from .variant import Variant, VariantError, detect_variant
+from .variant import Shapes, Variant, VariantError, detect_variant
 from .weight_names import published_name
 
 # Parts that serve training and captioning, and buffers that are rebuilt from the sizes.
@@ -51,7 +51,9 @@ def load_model(path: Path, backbone: str | None = None, image_size: int | None =
     with torch.device("meta"):
         expected = RAM(variant).state_dict()
     names = {published_name(name): name for name in expected}
-    _require_weights(path, variant, shapes, {p: expected[n].shape for p, n in names.items()})
+    told = differences(shapes, {name: expected[ours].shape for name, ours in names.items()})
+    if told:
+        raise CheckpointError(f"{path}: the weights look like {variant}, but some are {told}")
     model = RAM(variant)
     model.load_state_dict({names[name]: tensor.float() for name, tensor in weights.items()})
     return model.eval()
@@ -79,6 +81,33 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not name.startswith(UNUSED_PREFIXES) and not name.endswith(UNUSED_SUFFIXES):
             weights[name] = tensor
     return weights
+
+
+def differences(found: Shapes, expected: Shapes) -> str:
+    """Say which weights are missing, unexpected or misshapen, each with the first few names.
+
+    Args:
+        found: shape of each weight that there is, by its name.
+        expected: likewise, of each that there should be.
+
+    Returns:
+        One line; empty where there is no difference.
+    """
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "misshapen": [
+            f"{name} {tuple(found[name])} instead of {tuple(expected[name])}"
+            for name in sorted(expected.keys() & found.keys())
+            if tuple(found[name]) != tuple(expected[name])
+        ],
+    }
+    return "; ".join(
+        f"{len(names)} {problem} ({', '.join(names[:SHOWN_NAMES])}"
+        f"{', …' if len(names) > SHOWN_NAMES else ''})"
+        for problem, names in problems.items()
+        if names
+    )
 
 
 def save_model(model: RAM, path: Path) -> None:
@@ -122,24 +151,3 @@ def _require_variant(
     if backbone not in (None, variant.backbone) or image_size not in (None, variant.image_size):
         wanted = f"{backbone or variant.backbone} at {image_size or variant.image_size} px"
         raise CheckpointError(f"{path}: the weights look like {variant}, not like {wanted}")
-
-
-def _require_weights(path: Path, variant: Variant, found: dict, expected: dict) -> None:
-    """Compare names and shapes; every problem is in the message, each with its first names."""
-    problems = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
-        "misshapen": [
-            f"{name} {found[name]} instead of {tuple(expected[name])}"
-            for name in sorted(expected.keys() & found.keys())
-            if found[name] != tuple(expected[name])
-        ],
-    }
-    told = "; ".join(
-        f"{len(names)} {problem} ({', '.join(names[:SHOWN_NAMES])}"
-        f"{', …' if len(names) > SHOWN_NAMES else ''})"
-        for problem, names in problems.items()
-        if names
-    )
-    if told:
-        raise CheckpointError(f"{path}: the weights look like {variant}, but some are {told}")

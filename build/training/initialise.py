@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
-from ram.checkpoint import CheckpointError, load_model, read_weights
+from ram.checkpoint import CheckpointError, differences, load_model, read_weights
 from ram.image_encoder import SwinTransformer
 from ram.model import RAM
 from ram.tagging_head import TaggingHead
@@ -26,7 +26,6 @@ SMALLEST_NORM = 1e-6  # of label embeddings, for those that are all zero
 BIAS_TABLE_SUFFIX = ".relative_position_bias_table"
 CLASSIFIER_PREFIX = "head."  # of Swin weights; RAM has its own
 TEXT_PREFIXES = ("tag_encoder.", "text_decoder.")
-SHOWN_NAMES = 3
 
 Say = Callable[[str], None]
 
@@ -212,20 +211,10 @@ def _require(
     path: Path, whose: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
     """Compare names and shapes, and tell all differences in one line."""
-    problems = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
-        "misshapen": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in sorted(expected.keys() & found.keys())
-            if found[name].shape != expected[name].shape
-        ],
-    }
-    told = "; ".join(
-        f"{len(names)} {problem} ({', '.join(names[:SHOWN_NAMES])}"
-        f"{', …' if len(names) > SHOWN_NAMES else ''})"
-        for problem, names in problems.items()
-        if names
-    )
+    told = differences(_shapes(found), _shapes(expected))
     if told:
         raise CheckpointError(f"{path}: the weights are not those of {whose}: {told}")
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}

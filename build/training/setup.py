@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import torch
+from ram.checkpoint import CheckpointError
 from ram.model import RAM
 from ram.tag_lists import ENGLISH, VocabularyError, read_vocabulary
 from ram.variant import Variant
@@ -115,6 +116,8 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
                 ram = from_swin(sizes.swin, variant, labels, say=say)
             else:
                 ram = from_scratch(variant, labels)
+        except CheckpointError:
+            raise
         except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
             raise ConfigError(f"model: no such RAM can be made ({error})") from error
     width = ram.variant.image_width
