@@ -11,7 +11,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model test test-slow lint format clean
+.PHONY: help setup demo serve model train evaluate test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -41,6 +41,12 @@ serve: setup ## Serve REPOSITORY (default: model_repository) on this CPU until C
 
 model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 REPOSITORY=DIR]
 	@$(RUN) build/make_model.py --repository $(REPOSITORY) $(call options,checkpoint vocabulary backbone image-size)
+
+train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it goes on where it was
+	@$(RUN) build/train.py $(CONFIG)
+
+evaluate: $(TRAINING) ## Measure what CONFIG=FILE.toml trained, and choose its tags' thresholds
+	@$(RUN) build/evaluate.py $(CONFIG)
 
 # The demo's model, into whichever repository has none.
 %/ram/1/manifest.json: build/make_demo_checkpoint.py $(wildcard build/ram/*.py build/demo/vocabulary/*.txt) | setup
