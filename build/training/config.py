@@ -82,11 +82,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Asymmetry:
-    """Of the tagging loss; see `training.losses.asymmetric_loss`. The defaults are RAM's.
-
-    From scratch on little data RAM's own gamma_negative of 7 gets stuck at scores of one half for
-    every tag, since all negatives below that count as nothing: 2 does not.
-    """
+    """Of the tagging loss; see `training.losses.asymmetric_loss`. The defaults are RAM's."""
 
     gamma_negative: float = 7.0
     gamma_positive: float = 0.0

