@@ -1,6 +1,7 @@
 """A real tritonserver on this machine's CPU, from the nvidia-pytriton wheel."""
 
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -25,6 +26,7 @@ START_TIMEOUT = 600.0  # seconds: compiling a full-size model takes a minute on 
 STOP_TIMEOUT = 30.0  # seconds
 POLL_INTERVAL = 0.1  # seconds
 KEPT_LINES = 200
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 STAND_INS = Path(__file__).with_name("backends")
 
 
@@ -126,6 +128,7 @@ class TritonServer:
             text=True,
             errors="replace",
             start_new_session=True,  # Ctrl-C reaches us alone; we then stop the server in order
+            preexec_fn=_stop_with_parent,
         )
         self._reader = Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -242,6 +245,11 @@ def _wheel() -> Path:
     if spec is None or spec.origin is None:
         raise ServerError("the package nvidia-pytriton is missing: run 'make setup'")
     return Path(spec.origin).parent
+
+
+def _stop_with_parent() -> None:
+    """Have the kernel stop the server, in order, when this process is killed (Linux's prctl)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _is_taken(port: int) -> bool:

@@ -1,6 +1,7 @@
 """Starting and stopping the server: in the foreground, on taken ports, without a model."""
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -41,6 +42,20 @@ def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(repository, stop)
     assert (process.returncode, stderr) == (0, "")
     assert stdout.endswith("serve: stopped\n")
     assert ports.taken() == []
+
+
+def test_the_server_ends_when_its_launcher_is_killed(repository):
+    process = serve(repository, Ports.free())
+    try:
+        list(iter(process.stdout.readline, "Ctrl-C stops the server.\n"))
+        (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ended = os.pidfd_open(int(server))
+    finally:
+        process.kill()
+        process.communicate()
+    readable, _, _ = select.select([ended], [], [], 60)
+    os.close(ended)
+    assert readable, "the server outlived its launcher"
 
 
 def test_the_server_leaves_no_process_shared_memory_or_file_behind(
