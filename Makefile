@@ -6,6 +6,11 @@ RUN := $(VENV)/bin/python
 
 REPOSITORY ?= model_repository
 DEMO := runs/demo/model_repository
+DEMO_SOURCES := $(wildcard build/make_*.py build/ram/*.py build/demo/vocabulary/*.txt \
+	model_repository/*/config.pbtxt model_repository/*/configs/*.pbtxt model_repository/*/1/*.py)
+BUILD_DEMO = $(RUN) build/make_demo_checkpoint.py runs/demo/ram_demo.safetensors && \
+	$(RUN) build/make_model.py --checkpoint runs/demo/ram_demo.safetensors \
+	--vocabulary build/demo/vocabulary --note "demo: its weights are noise, its tags mean nothing" --repository
 # $(call options,image-size) is --image-size=$(IMAGE_SIZE), where that is given.
 upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
@@ -36,11 +41,13 @@ demo: setup $(DEMO)/ram/1/manifest.json ## Build the demo model, serve it, tag s
 	@$(RUN) build/run_demo.py --repository $(DEMO)
 
 serve: setup ## Serve REPOSITORY (default: model_repository) on this CPU until Ctrl-C
-	@test -f $(REPOSITORY)/ram/1/manifest.json || $(MAKE) --no-print-directory $(REPOSITORY)/ram/1/manifest.json
-	@$(RUN) build/serve.py --repository $(REPOSITORY)
+ifeq ($(REPOSITORY),model_repository)
+	@test -f model_repository/ram/1/manifest.json || { $(BUILD_DEMO) model_repository; }
+endif
+	@$(RUN) build/serve.py --repository '$(REPOSITORY)'
 
 model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 REPOSITORY=DIR]
-	@$(RUN) build/make_model.py --repository $(REPOSITORY) $(call options,checkpoint vocabulary backbone image-size)
+	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size)
 
 train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it goes on where it was
 	@$(RUN) build/train.py $(CONFIG)
@@ -48,11 +55,10 @@ train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it go
 evaluate: $(TRAINING) ## Measure what CONFIG=FILE.toml trained, and choose its tags' thresholds
 	@$(RUN) build/evaluate.py $(CONFIG)
 
-# The demo's model, into whichever repository has none.
-%/ram/1/manifest.json: build/make_demo_checkpoint.py $(wildcard build/ram/*.py build/demo/vocabulary/*.txt) | setup
-	@$(RUN) build/make_demo_checkpoint.py runs/demo/ram_demo.safetensors
-	@$(RUN) build/make_model.py --checkpoint runs/demo/ram_demo.safetensors --vocabulary build/demo/vocabulary \
-		--repository $* --note "demo: its weights are noise, its tags mean nothing"
+# The demo's repository is made afresh when anything that goes into it has changed.
+$(DEMO)/ram/1/manifest.json: $(DEMO_SOURCES) | setup
+	@rm -rf $(DEMO)
+	@$(BUILD_DEMO) $(DEMO)
 
 test: $(TRAINING) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
 	$(RUN) -m pytest

@@ -26,7 +26,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         print(f"make model: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("make model: interrupted, the repository is as it was", file=sys.stderr)
+        print("make model: interrupted, run it again", file=sys.stderr)
         return 130
     return 0
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ram.repository import Repository
-from triton_server import ServerError, TritonServer
+from triton_server import ServerError, TritonServer, stop_in_order_on_signals
 
 HERE = Path(__file__).resolve().parent
 
@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--repository", type=Path, required=True, metavar="DIR")
     parser.add_argument("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR")
     arguments = parser.parse_args()
+    stop_in_order_on_signals()
     manifest = Repository(arguments.repository).manifest()
     if manifest is None:
         print(f"demo: {arguments.repository} holds no model", file=sys.stderr)

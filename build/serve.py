@@ -1,12 +1,11 @@
 """Serve the model repository on this machine's CPU until Ctrl-C."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from ram.repository import Repository
-from triton_server import Ports, ServerError, TritonServer
+from triton_server import Ports, ServerError, TritonServer, stop_in_order_on_signals
 
 DEFAULT_REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
 
@@ -18,7 +17,7 @@ def main() -> int:
     server = TritonServer(
         arguments.repository, ports, log=print, arguments=tuple(arguments.triton_arguments)
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop in order on either
+    stop_in_order_on_signals()
     try:
         require_model(arguments.repository)
         with server:

@@ -129,3 +129,17 @@ def test_another_variant_than_asked_for_is_refused(weights, save):
 def test_a_ram_plus_plus_checkpoint_is_recognised_and_refused(weights, save):
     message = refusal(save(weights | {"reweight_scale": torch.ones(())}))
     assert "RAM++" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_finite_numbers_are_refused(weights, save, value):
+    weights["fc.bias"][:] = value
+    assert "'fc.bias' holds something else than finite numbers" in refusal(save(weights))
+
+
+def test_names_that_are_no_text_and_shapes_that_no_ram_has_are_refused(weights, save):
+    assert "not a tensor" in refusal(save({1: torch.ones(1)}))
+    table = "visual_encoder.layers.0.blocks.0.attn.relative_position_bias_table"
+    assert "no RAM has weights of these shapes" in refusal(
+        save(weights | {table: torch.ones(1, 0)})
+    )

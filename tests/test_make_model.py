@@ -164,7 +164,7 @@ def test_help_and_the_make_target_name_the_same_options(tmp_path):
         capture_output=True, text=True, cwd=ROOT, check=True,
     ).stdout  # fmt: skip
     for option in ("--checkpoint='a b.pth'", "--backbone='swin_l'", "--image-size='384'",
-                   "--vocabulary='lists'", "--repository models"):  # fmt: skip
+                   "--vocabulary='lists'", "--repository 'models'"):  # fmt: skip
         assert option in dry_run
 
 

@@ -26,7 +26,7 @@ def serve(repository, ports):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(repository, stop):
     ports = Ports.free()
     process = serve(repository, ports)

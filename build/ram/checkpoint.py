@@ -48,12 +48,18 @@ def load_model(path: Path, backbone: str | None = None, image_size: int | None =
     except VariantError as error:
         raise CheckpointError(f"{path}: {error}") from error
     _require_variant(path, variant, backbone, image_size)
-    with torch.device("meta"):
-        expected = RAM(variant).state_dict()
+    try:
+        with torch.device("meta"):
+            expected = RAM(variant).state_dict()
+    except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{path}: no RAM has weights of these shapes ({variant})") from error
     names = {published_name(name): name for name in expected}
     told = differences(shapes, {name: expected[ours].shape for name, ours in names.items()})
     if told:
         raise CheckpointError(f"{path}: the weights look like {variant}, but some are {told}")
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: '{name}' holds something else than finite numbers")
     model = RAM(variant)
     model.load_state_dict({names[name]: tensor.float() for name, tensor in weights.items()})
     return model.eval()
@@ -67,6 +73,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read ({error.strerror})") from error
     contents = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if isinstance(contents, dict) and isinstance(contents.get("model"), dict):
         contents = contents["model"]
@@ -74,7 +84,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: holds no weights, but a {type(contents).__name__}")
     weights = {}
     for name, tensor in contents.items():
-        if not isinstance(tensor, Tensor):
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: '{name}' is a {type(tensor).__name__}, not a tensor")
         if name.startswith(OLD_HEAD_PREFIX):
             name = "tagging_head." + name.removeprefix(OLD_HEAD_PREFIX)

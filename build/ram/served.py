@@ -8,6 +8,6 @@ for _model in ("ram_preprocess", "ram_postprocess"):
     sys.path.append(str(SOURCE / _model / "1"))
 
 from postprocess import Vocabulary, postprocess, select  # noqa: E402
-from preprocess import preprocess  # noqa: E402
+from preprocess import ImageError, preprocess  # noqa: E402
 
-__all__ = ["SOURCE", "Vocabulary", "postprocess", "preprocess", "select"]
+__all__ = ["SOURCE", "ImageError", "Vocabulary", "postprocess", "preprocess", "select"]

@@ -65,9 +65,11 @@ def read_threshold(text: str, place: str) -> float:
 
 def _read_lines(path: Path, expected: int) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError as error:
         raise VocabularyError(f"{path}: no such file") from error
+    except OSError as error:
+        raise VocabularyError(f"{path}: can't be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise VocabularyError(f"{path}: is not UTF-8 ({error.reason})") from error
     if len(lines) != expected:

@@ -29,7 +29,7 @@ TURNS = {
 }
 # A JPEG is decoded at a reduced scale (1/2, 1/4 or 1/8) that leaves at least this many pixels, each
 # way, for one of the result. `python build/measure_decoding.py` measures it: 12 megapixels decode
-# 2.5 to 3 times faster than at full size, and 0.5 to 0.8 of 255 levels off on average; a margin of 2
+# 2.5 to 3 times faster than at full size, 0.5 to 0.8 of 255 levels off on average; a margin of 2
 # is 0.2 to 0.3 off and 2 to 2.7 times faster, a margin of 1 is no faster here and further off.
 DRAFT_MARGIN = 1.5
 # Progressive JPEGs have about ten scans. A file of some bytes a scan could ask for thousands, each
