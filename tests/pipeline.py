@@ -99,3 +99,12 @@ def photo() -> Image.Image:
     x, y = np.meshgrid(np.linspace(0, 1, 160), np.linspace(0, 1, 120))
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y * x), np.sin(9 * y + x * x)]
     return Image.fromarray((127 + 120 * np.stack(waves, -1)).astype(np.uint8))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost far more than tiny matrices do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -23,13 +23,7 @@ VARIANT = Variant(
 TABLE = "layers.2.blocks.1.attn.relative_position_bias_table"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other cost far more than these matrices do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def labels(tags=6, width=20):

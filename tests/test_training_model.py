@@ -22,13 +22,7 @@ TAGS = [["cat", "red mat"], ["dog"], []]
 CAPTIONS = ["the cats on the mat", "a dog", None]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads that wait for each other cost far more than these matrices do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

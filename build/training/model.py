@@ -1,5 +1,6 @@
 """The model as it is trained: RAM, its text parts where there are captions, and the losses."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import torch
@@ -45,10 +46,17 @@ class TrainingModel(nn.Module):
         ram: the model that is trained; its label embeddings are frozen, as the paper has it, so
             that labels outside the vocabulary can be asked for later.
         text: tag encoder and text decoder, built on `ram.head`; None where there are no captions.
+        tagging_loss: of logits and targets; `asymmetric_loss`, with other settings if need be.
     """
 
-    def __init__(self, ram: RAM, text: Optional["TextParts"] = None) -> None:
+    def __init__(
+        self,
+        ram: RAM,
+        text: Optional["TextParts"] = None,
+        tagging_loss: Callable[[Tensor, Tensor], Tensor] = asymmetric_loss,
+    ) -> None:
         super().__init__()
+        self.tagging_loss = tagging_loss
         self.ram = ram
         self.text = text
         ram.label_embed.requires_grad_(False)
@@ -76,7 +84,7 @@ class TrainingModel(nn.Module):
             raise ValueError("captions need the text parts, and this model was built without them")
         image_embeds = self.ram.encoder(pixels)
         logits = self.ram.head(image_embeds, self.ram.label_embed)
-        losses = {TAGGING: asymmetric_loss(logits, targets)}
+        losses = {TAGGING: self.tagging_loss(logits, targets)}
         if image_features is not None:
             losses[DISTILLATION] = distillation_loss(image_embeds[:, 0], image_features)
         if text is not None:

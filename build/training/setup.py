@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from .config import Config, ConfigError, Data
 from .initialise import from_ram, from_scratch, from_swin, load_text
-from .losses import DISTILLATION, GENERATION, TAGGING
+from .losses import DISTILLATION, GENERATION, TAGGING, asymmetric_loss
 from .manifest import Sample, read_samples
 from .model import TrainingModel
 
@@ -125,7 +126,8 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
         raise ConfigError(
             f"data: the features are {setup.features.shape[1]} wide, the model's {width}"
         )
-    return TrainingModel(ram, _make_text(config, setup, ram, say))
+    tagging_loss = partial(asymmetric_loss, **asdict(config.asymmetry))
+    return TrainingModel(ram, _make_text(config, setup, ram, say), tagging_loss)
 
 
 def _make_text(config: Config, setup: Setup, ram: RAM, say: Say) -> Optional["TextParts"]:

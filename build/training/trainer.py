@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -17,7 +17,7 @@ from .config import Config
 from .data import Batch, Images, TrainingBatches, load_batches
 from .evaluation import score
 from .interruption import Interruption
-from .losses import DISTILLATION, TAGGING, asymmetric_loss
+from .losses import DISTILLATION
 from .metrics import mean_average_precision
 from .model import TrainingModel, published_state_dict
 from .optimisation import choose_device, choose_precision, learning_rate, make_optimiser
@@ -157,17 +157,14 @@ class Trainer:
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.total_steps, self.config.optimisation)
-        targets = batch.targets.to(self.device, non_blocking=True)
         with self._autocast():
             outputs = self.model(
                 batch.pixels.to(self.device, non_blocking=True),
-                targets,
+                batch.targets.to(self.device, non_blocking=True),
                 None if batch.features is None else batch.features.to(self.device),
                 self._text(batch),
             )
-        tagging = asymmetric_loss(outputs.logits, targets, **asdict(self.config.asymmetry))
-        losses = outputs.losses | {TAGGING: tagging}
-        total = sum(self.setup.losses[name] * loss for name, loss in losses.items())
+        total = sum(self.setup.losses[name] * loss for name, loss in outputs.losses.items())
         total.backward()
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.optimisation.gradient_norm
@@ -177,7 +174,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self._follow()
-        return Step({name: loss.item() for name, loss in losses.items()}, float(norm))
+        return Step({name: loss.item() for name, loss in outputs.losses.items()}, float(norm))
 
     def _text(self, batch: Batch) -> Optional["TextTokens"]:
         """Tokens of the pictures' tags and captions, where captions train the model."""
