@@ -40,23 +40,35 @@ def tag_request(
     The settings hold for all images of the request. Ranges are the server's to check; only what
     the tensors cannot hold raises InvalidRequest here.
     """
-    inputs = [_image_input(images)]
+    tensors = tag_tensors(images, threshold=threshold, top_k=top_k, exclude=exclude)
+    return _request(model, tensors, TAG_OUTPUTS)
+
+
+def tag_tensors(
+    images: Sequence[bytes],
+    *,
+    threshold: float | None = None,
+    top_k: int | None = None,
+    exclude: str | Iterable[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """The inputs of such a request by name, for any of Triton's protocols; raises as above."""
+    tensors = {"image": _image_tensor(images)}
     rows = len(images)
     if threshold is not None:
-        inputs.append(_input("threshold", np.full((rows, 1), threshold, np.float32)))
+        tensors["threshold"] = np.full((rows, 1), threshold, np.float32)
     if top_k is not None:
         top_k = operator.index(top_k)
         if abs(top_k) > np.iinfo(np.int32).max:
             raise InvalidRequest(f"top_k: {top_k} does not fit into 32 bits")
-        inputs.append(_input("top_k", np.full((rows, 1), top_k, np.int32)))
+        tensors["top_k"] = np.full((rows, 1), top_k, np.int32)
     if names := _encode_names(exclude):
-        inputs.append(_input("exclude", np.array([names] * rows, dtype=np.object_)))
-    return _request(model, inputs, TAG_OUTPUTS)
+        tensors["exclude"] = np.array([names] * rows, dtype=np.object_)
+    return tensors
 
 
 def embedding_request(images: Sequence[bytes], *, model: str = MODEL) -> dict[str, Any]:
     """The arguments of tritonclient's `infer` that ask for the embeddings of `images`."""
-    return _request(model, [_image_input(images)], EMBEDDING_OUTPUTS)
+    return _request(model, {"image": _image_tensor(images)}, EMBEDDING_OUTPUTS)
 
 
 def read_tags(result: InferResult) -> list[list[Tag]]:
@@ -82,18 +94,18 @@ def read_embeddings(result: InferResult) -> np.ndarray:
     return _output(result, "embedding").copy()
 
 
-def _request(model: str, inputs: list[InferInput], outputs: Iterable[str]) -> dict[str, Any]:
+def _request(model: str, tensors: dict[str, np.ndarray], outputs: Iterable[str]) -> dict[str, Any]:
     return {
         "model_name": model,
-        "inputs": inputs,
+        "inputs": [_input(name, values) for name, values in tensors.items()],
         "outputs": [InferRequestedOutput(name) for name in outputs],
     }
 
 
-def _image_input(images: Sequence[bytes]) -> InferInput:
+def _image_tensor(images: Sequence[bytes]) -> np.ndarray:
     if sum(map(len, images)) > MAX_BYTES:
         raise InvalidRequest("image: the images of a request must stay below 2 GiB together")
-    return _input("image", np.array(images, dtype=np.object_).reshape(-1, 1))
+    return np.array(images, dtype=np.object_).reshape(-1, 1)
 
 
 def _encode_names(names: str | Iterable[str] | None) -> list[bytes]:
