@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ram.agreement import AgreementError
 from ram.build import BuildRequest, build
 from ram.checkpoint import CheckpointError
-from ram.parity import ParityError
+from ram.pictures import PictureError
 from ram.repository import RepositoryError
 from ram.tag_lists import DEFAULT_THRESHOLD, VocabularyError, read_threshold
 from ram.variant import BACKBONES
@@ -22,7 +23,9 @@ def main(command_line: Sequence[str] | None = None) -> int:
     try:
         threshold = read_threshold(default_threshold, "--default-threshold")
         build(BuildRequest(**arguments, default_threshold=threshold))
-    except (CheckpointError, VocabularyError, RepositoryError, ParityError) as error:
+    except (
+        CheckpointError, VocabularyError, RepositoryError, PictureError, AgreementError
+    ) as error:  # fmt: skip
         print(f"make model: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc as grpc
 from postprocess import Options, select, sigmoid
 from preprocess import preprocess
-from ram.parity import torch_tagger
+from ram.taggers import torch_tagger
 from requests_to_ram import ask, infer_inputs, tags_of
 from tritonclient.utils import InferenceServerException
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import repository as places
+from .agreement import FLOAT32, Agreement, compare
 from .checkpoint import load_model
 from .export import export_model
-from .parity import Parity, check_batches, compare, onnx_tagger, torch_tagger
+from .pictures import noise_batches, picture_batches
 from .repository import Repository, sha256
 from .tag_lists import DEFAULT_THRESHOLD, read_vocabulary
+from .taggers import onnx_tagger, run, torch_tagger
 
 TOOLS = ("torch", "timm", "onnx", "onnxscript", "openvino", "numpy", "pillow")
 
@@ -42,12 +44,13 @@ class BuildRequest:
     note: str | None = None
 
 
-def build(request: BuildRequest, say: Callable[[str], None] = print) -> Parity:
+def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreement:
     """Write a model into a repository, which stays as it was unless all goes well.
 
     Raises:
         CheckpointError, VocabularyError, RepositoryError: the input can't be used.
-        ParityError: the exported graphs do not compute what the checkpoint does.
+        PictureError: the pictures for the check can't be used.
+        AgreementError: the exported graphs do not compute what the checkpoint does.
     """
     model = load_model(request.checkpoint, request.backbone, request.image_size)
     variant = model.variant
@@ -59,14 +62,15 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Parity:
         say("exporting encoder and head to ONNX")
         export_model(model, encoder, head)
         say("checking the graphs against PyTorch")
-        parity = compare(
-            torch_tagger(model),
-            onnx_tagger(encoder, head),
-            check_batches(request.images, variant.image_size),
-            vocabulary,
+        batches = [
+            *picture_batches(request.images, variant.image_size),
+            *noise_batches(variant.image_size),
+        ]
+        agreement = compare(
+            run(torch_tagger(model), batches), run(onnx_tagger(encoder, head), batches), vocabulary
         )
-        say(str(parity))
-        parity.require()
+        say(str(agreement))
+        agreement.require(FLOAT32)
         vocabulary.save(_place(staging / places.VOCABULARY))
         preprocessing = _place(staging / places.PREPROCESSING)
         preprocessing.write_text(json.dumps({"image_size": variant.image_size}) + "\n")
@@ -79,7 +83,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Parity:
                 },
                 "note": request.note,
                 "variant": variant.as_dict(),
-                "parity": parity.as_dict(),
+                "parity": agreement.as_dict(),
                 "tools": {
                     "python": platform.python_version(),
                     **{tool: importlib.metadata.version(tool) for tool in TOOLS},
@@ -87,7 +91,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Parity:
             },
         )
     say(f"{request.repository}: ready to serve")
-    return parity
+    return agreement
 
 
 def _place(path: Path) -> Path:
