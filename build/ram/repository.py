@@ -11,16 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .layout import (
+    ENCODER,
+    HEAD,
+    MANIFEST,
+    PREPROCESSING,
+    STAGING_PREFIX,
+    STATIC_FILES,
+    VOCABULARY,
+)
 from .served import SOURCE
 
-ENCODER = Path("ram_encoder/1/model.onnx")
-HEAD = Path("ram_head/1/model.onnx")
-VOCABULARY = Path("ram_postprocess/1/vocabulary.json")
-PREPROCESSING = Path("ram_preprocess/1/variant.json")
-MANIFEST = Path("ram/1/manifest.json")
-STAGING_PREFIX = ".staging-"
-# What belongs to the project in a repository, not to a build.
-STATIC_FILES = ("*/config.pbtxt", "*/configs/*.pbtxt", "*/1/*.py", "*/1/.gitkeep")
+__all__ = ["ENCODER", "HEAD", "MANIFEST", "PREPROCESSING", "STAGING_PREFIX", "VOCABULARY",
+           "Repository", "RepositoryError", "sha256"]  # fmt: skip
 
 
 class RepositoryError(ValueError):
