@@ -16,7 +16,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model train evaluate test test-slow lint format clean
+.PHONY: help setup demo serve model doctor train evaluate test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -46,8 +46,11 @@ ifeq ($(REPOSITORY),model_repository)
 endif
 	@$(RUN) build/serve.py --repository '$(REPOSITORY)'
 
-model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 REPOSITORY=DIR]
-	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size)
+model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 REPOSITORY=DIR]
+	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision)
+
+doctor: setup ## Say what is right and wrong with REPOSITORY on this machine, before it is served
+	@$(RUN) build/doctor.py --repository '$(REPOSITORY)' $(call options,profile)
 
 train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it goes on where it was
 	@$(RUN) build/train.py $(CONFIG)

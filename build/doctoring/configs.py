@@ -1,0 +1,74 @@
+"""Configs: each parses, belongs to its folder, and takes the batches that the ensemble allows."""
+
+from collections.abc import Iterator
+
+from .finding import Finding, error, fine, unknown
+from .inspected import MODELS, Inspected
+
+SUBJECT = "configs"
+
+
+def check_configs(repository: Inspected) -> Iterator[Finding]:
+    """Read the profile's configs into `repository.configs`, and tell what is wrong with them."""
+    try:
+        from google.protobuf import text_format
+        from tritonclient.grpc.model_config_pb2 import ModelConfig
+    except ImportError:
+        yield unknown(
+            SUBJECT,
+            "can't be parsed: tritonclient is not installed, and what depends on them is left out",
+            "pip install 'tritonclient[grpc]'",
+        )
+        return
+    found = []
+    for model in MODELS:
+        path = repository.config_file(model)
+        name = path.relative_to(repository.root)
+        try:
+            config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+        except (OSError, ValueError, text_format.ParseError) as problem:
+            reason = getattr(problem, "strerror", None) or " ".join(str(problem).split())
+            found.append(
+                error(SUBJECT, f"{name}: {reason}", "mend it, or copy the project's config there")
+            )
+            continue
+        repository.configs[model] = config
+        if config.name not in ("", model):
+            found.append(
+                error(SUBJECT, f"{name}: its name is {config.name!r}", f'write name: "{model}"')
+            )
+    found += _batches(repository)
+    yield from found or [fine(SUBJECT, f"{len(MODELS)} models, profile {repository.profile}")]
+
+
+def check_stray_files(repository: Inspected) -> Iterator[Finding]:
+    """Tell what lies in the root that is no model: Triton stops over it."""
+    strays = [
+        path.name
+        for path in sorted(repository.root.iterdir())
+        if not path.is_dir() or not (path / "config.pbtxt").is_file()
+    ]
+    strays = [name for name in strays if name not in MODELS]
+    for name in strays:
+        yield error(
+            "stray files", f"{name} is no model: the server exits over it",
+            f"move {name} out of {repository.root}",
+        )  # fmt: skip
+    if not strays:
+        yield fine("stray files", "none")
+
+
+def _batches(repository: Inspected) -> list[Finding]:
+    ensemble = repository.configs.get("ram")
+    if ensemble is None:
+        return []
+    return [
+        error(
+            SUBJECT,
+            f"{model}: max_batch_size {config.max_batch_size} is below the ensemble's "
+            f"{ensemble.max_batch_size}",
+            f"raise it, or lower max_batch_size in ram/config.pbtxt to {config.max_batch_size}",
+        )
+        for model, config in repository.configs.items()
+        if config.max_batch_size < ensemble.max_batch_size
+    ]

@@ -1,0 +1,86 @@
+"""All checks, in the order in which they depend on each other."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from triton_server import Ports
+
+from .artefacts import artefact_sizes, check_artefacts
+from .configs import check_configs, check_stray_files
+from .finding import Finding, error, fine, not_needed, unknown
+from .gpu_memory import check_gpu_memory
+from .graphs import check_image_size, check_vocabulary
+from .inspected import CPU, ENGINES, GPU, Inspected
+from .machine import Gpu, MachineError, read_gpus, shared_memory, tensorrt_version
+from .plans import check_plans
+from .ports import check_ports
+from .python_packages import backend_python, check_python, check_server
+from .shared_memory import check_shared_memory
+
+
+def choose_profile() -> str:
+    """Return `gpu` where the driver shows a GPU or fails to, and `cpu` elsewhere."""
+    try:
+        return GPU if read_gpus() else CPU
+    except MachineError:
+        return GPU
+
+
+def bytes_to_read(root: Path) -> int:
+    """Tell how many bytes `examine` will report through `advance`."""
+    plans = [root / model / "1" / "model.plan" for model in ENGINES]
+    sizes = [path.stat().st_size for path in plans if path.is_file()]
+    return sum(artefact_sizes(Inspected(root, GPU))) + sum(sizes)
+
+
+def examine(
+    root: Path, profile: str, ports: Ports, advance: Callable[[int], None] = lambda count: None
+) -> Iterator[Finding]:
+    """Look at a repository and this machine; yields each finding when it is made.
+
+    Args:
+        root: the model repository.
+        profile: `cpu` or `gpu`.
+        ports: where the server is to listen.
+        advance: called with each number of bytes that was read.
+    """
+    if not root.is_dir():
+        yield error("repository", f"{root}: no such folder", "give the right REPOSITORY=DIR")
+        return
+    repository = Inspected(root, profile)
+    yield from check_configs(repository)
+    yield from check_stray_files(repository)
+    yield from check_artefacts(repository, advance)
+    yield from check_vocabulary(repository)
+    yield from check_image_size(repository)
+    yield from _check_gpus(repository, advance)
+    yield from check_python(profile, backend_python(profile))
+    yield from check_server(profile)
+    yield from check_shared_memory(repository, shared_memory())
+    yield from check_ports(ports)
+
+
+def _check_gpus(repository: Inspected, advance: Callable[[int], None]) -> Iterator[Finding]:
+    if repository.profile == CPU:
+        for subject in ("GPUs", "plans", "GPU memory"):
+            yield not_needed(subject, "the CPU profile runs the ONNX graphs")
+        return
+    gpus: list[Gpu] = []
+    try:
+        gpus = read_gpus()
+    except MachineError as problem:
+        yield error("GPUs", str(problem), "mend or reload the NVIDIA driver, or take --profile cpu")
+    else:
+        if gpus:
+            yield fine("GPUs", ", ".join(f"{gpu.index}: {gpu.name}" for gpu in gpus))
+        else:
+            yield error(
+                "GPUs", "the driver shows none",
+                "install the NVIDIA driver, start the container with --gpus all, or take "
+                "--profile cpu",
+            )  # fmt: skip
+    yield from check_plans(repository, gpus, tensorrt_version(), advance)
+    if gpus:
+        yield from check_gpu_memory(repository, gpus)
+    else:
+        yield unknown("GPU memory", "no GPU to ask", "see GPUs")

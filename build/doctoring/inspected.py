@@ -1,0 +1,84 @@
+"""The repository that is looked at, as far as its files can be read."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ram.layout import MANIFEST
+from ram.variant import Variant
+
+CPU, GPU = PROFILES = ("cpu", "gpu")
+MODELS = ("ram", "ram_encoder", "ram_head", "ram_postprocess", "ram_preprocess")
+ENGINES = ("ram_encoder", "ram_head")
+
+
+@dataclass
+class Inspected:
+    """A model repository under a profile.
+
+    Attributes:
+        root: its folder.
+        profile: `cpu` takes configs/cpu.pbtxt where a model has one.
+        configs: each model's config (Triton's `ModelConfig` message), of those that parse.
+    """
+
+    root: Path
+    profile: str
+    configs: dict[str, Any] = field(default_factory=dict)
+
+    def config_file(self, model: str) -> Path:
+        """Return the config that the profile serves a model with."""
+        special = self.root / model / "configs" / f"{self.profile}.pbtxt"
+        return special if special.is_file() else self.root / model / "config.pbtxt"
+
+    @cached_property
+    def manifest(self) -> dict:
+        """What the build wrote; empty where it can't be read, which a finding of its own tells."""
+        return read_json(self.root / MANIFEST) or {}
+
+    @cached_property
+    def variant(self) -> Variant | None:
+        """The model's sizes by the manifest, or None where it has none."""
+        sizes = {k: v for k, v in self.manifest.get("variant", {}).items() if k != "backbone"}
+        try:
+            return Variant(**sizes)
+        except TypeError:
+            return None
+
+    def tensor_bytes(self) -> dict[str, int] | None:
+        """Bytes for one image of each tensor between the models; None without a variant."""
+        variant = self.variant
+        if variant is None:
+            return None
+        return {
+            "pixels": variant.image_size**2 * 3,
+            "image_embeds": variant.num_tokens * variant.image_width * 4,
+            "embedding": variant.image_width * 4,
+            "logits": variant.num_tags * 4,
+        }
+
+    def instances(self, model: str) -> int:
+        """Count a model's instances on the CPU, or on one GPU."""
+        groups = self.configs[model].instance_group
+        return sum(max(group.count, 1) for group in groups) or 1
+
+    def instances_on(self, model: str, gpu: int) -> int:
+        """Count a model's instances on a GPU; a group that names none is on all of them."""
+        groups = self.configs[model].instance_group
+        here = [group for group in groups if not group.gpus or gpu in group.gpus]
+        return sum(max(group.count, 1) for group in here) if groups else 1
+
+
+def read_json(path: Path) -> Any | None:
+    """Return what a JSON file holds, or None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def mebibytes(number: float) -> str:
+    """Write bytes as people read them: `12 MiB`, `1.5 GiB`."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"

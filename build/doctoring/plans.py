@@ -1,0 +1,132 @@
+"""Plans: built of these graphs, for this GPU, this TensorRT and the profiles that configs ask."""
+
+from collections.abc import Iterator, Sequence
+
+from .artefacts import Advance, sha256
+from .finding import Finding, error, fine, unknown, warning
+from .inspected import ENGINES, Inspected, read_json
+from .machine import Gpu
+
+BUILD = "run 'make plans' on this machine, in the serving image"
+INPUTS = {"ram_encoder": "pixels", "ram_head": "image_embeds"}
+
+
+def check_plans(
+    repository: Inspected, gpus: Sequence[Gpu], tensorrt: str | None, advance: Advance
+) -> Iterator[Finding]:
+    """Compare each engine's plan.json with its plan, its graph, its config and this machine.
+
+    Args:
+        repository: what to look at.
+        gpus: this machine's.
+        tensorrt: version of the TensorRT that will load the plans; None if none is at hand.
+        advance: called with each number of bytes that was read.
+    """
+    for model in ENGINES:
+        subject = f"plan of {model}"
+        folder = repository.root / model / "1"
+        if not (folder / "model.plan").is_file():
+            yield error(subject, "model.plan is missing", BUILD)
+            continue
+        facts = read_json(folder / "plan.json")
+        if not isinstance(facts, dict):
+            yield warning(
+                subject, "plan.json is missing or damaged: nobody knows its origin", BUILD
+            )
+            continue
+        try:
+            found = [
+                *_files(repository, model, facts, advance),
+                *_tensorrt(facts, tensorrt),
+                *_gpus(repository, model, facts, gpus),
+                *_profiles(repository, model, facts),
+            ]
+        except (AttributeError, IndexError, KeyError, TypeError) as problem:
+            found = [(error, f"plan.json is damaged ({type(problem).__name__}: {problem})", BUILD)]
+        for status, text, remedy in found:
+            yield status(subject, text, remedy)
+        if not found:
+            text = f"{facts.get('precision')}, TensorRT {facts.get('tensorrt')}, {facts.get('gpu')}"
+            yield fine(subject, text)
+
+
+def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> Iterator[tuple]:
+    if sha256(repository.root / model / "1" / "model.plan", advance) != facts.get("plan_sha256"):
+        yield error, "model.plan is not the file that plan.json tells of (SHA-256 differs)", BUILD
+    graph = repository.manifest.get("artefacts", {}).get(f"{model}/1/typed.onnx")
+    if graph is None:
+        yield (
+            unknown, "the manifest has no typed.onnx to compare with",
+            "run 'make model', then 'make plans'",
+        )  # fmt: skip
+    elif graph != facts.get("graph_sha256"):
+        yield error, "the plan was built of another graph than this repository's typed.onnx", BUILD
+
+
+def _tensorrt(facts: dict, at_hand: str | None) -> Iterator[tuple]:
+    built = str(facts.get("tensorrt"))
+    if facts.get("flavour") == "tensorrt_rtx":
+        yield error, "a TensorRT-RTX engine, which Triton's TensorRT backend does not load", BUILD
+    elif at_hand is None:
+        yield (
+            unknown, f"built by TensorRT {built}; no TensorRT is at hand to compare with",
+            "run the doctor in the serving image: README, 'On GPUs'",
+        )  # fmt: skip
+    elif not _equal_versions(built, at_hand):
+        same_major = built.split(".")[0] == at_hand.split(".")[0]
+        if not (facts.get("version_compatible") and same_major):
+            yield error, f"built by TensorRT {built}, this is {at_hand}", BUILD
+        else:
+            yield (
+                warning, f"version-compatible: built by TensorRT {built}, this is {at_hand}",
+                "start tritonserver with --backend-config=tensorrt,version-compatible=true, "
+                "or run 'make plans' here",
+            )  # fmt: skip
+
+
+def _gpus(repository: Inspected, model: str, facts: dict, gpus: Sequence[Gpu]) -> Iterator[tuple]:
+    if model in repository.configs:
+        gpus = [gpu for gpu in gpus if repository.instances_on(model, gpu.index)]
+    built = f"{facts.get('gpu')} (compute capability {facts.get('compute_capability')})"
+    for gpu in gpus:
+        here = f"GPU {gpu.index} is {gpu.name} ({gpu.compute_capability})"
+        if gpu.compute_capability == facts.get("compute_capability"):
+            if gpu.name != facts.get("gpu"):
+                yield warning, f"built on {built}, {here}: it runs, maybe slower", BUILD
+        elif not facts.get("hardware_compatible"):
+            yield error, f"built for {built}, {here}", BUILD
+
+
+def _profiles(repository: Inspected, model: str, facts: dict) -> Iterator[tuple]:
+    if model not in repository.configs:
+        return
+    config = repository.configs[model]
+    shapes = facts.get("profiles", {}).get(INPUTS[model])
+    if not shapes:
+        yield error, f"no profile for the input {INPUTS[model]}", BUILD
+        return
+    least, usual, most = (shapes[kind] for kind in ("min", "opt", "max"))
+    if least[0] > 1 or most[0] < config.max_batch_size:
+        yield (
+            error,
+            f"takes batches of {least[0]} to {most[0]}, the config allows 1 to "
+            f"{config.max_batch_size}",
+            f"{BUILD}, or set max_batch_size to {most[0]}",
+        )
+    preferred = list(config.dynamic_batching.preferred_batch_size)
+    if preferred and usual[0] not in preferred:
+        wanted = " or ".join(map(str, preferred))
+        yield warning, f"made fastest for batches of {usual[0]}, the config prefers {wanted}", BUILD
+    variant = repository.variant
+    if variant is not None:
+        size = variant.image_size
+        expected = (
+            [size, size, 3] if model == "ram_encoder" else [variant.num_tokens, variant.image_width]
+        )
+        if most[1:] != expected:
+            yield error, f"takes {most[1:]} for each image, the graph {expected}", BUILD
+
+
+def _equal_versions(one: str, other: str) -> bool:
+    """Compare as many numbers as both versions have."""
+    return all(a == b for a, b in zip(one.split("."), other.split("."), strict=False))

@@ -1,0 +1,205 @@
+"""The doctor on GPU facts: what nvidia-smi prints, plans that no longer fit, memory."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from doctoring.configs import check_configs
+from doctoring.gpu_memory import check_gpu_memory
+from doctoring.inspected import ENGINES, GPU, Inspected
+from doctoring.machine import Gpu, MachineError, parse_gpus, read_gpus
+from doctoring.plans import check_plans
+
+HEADER = "index, name, compute_cap, memory.total [MiB], memory.free [MiB]\n"
+GIB = 2**30
+H100 = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 80 * GIB, 79 * GIB)
+TENSORRT = "10.16.1.11"
+
+
+def test_what_nvidia_smi_prints_is_read():
+    text = HEADER + (
+        "0, NVIDIA H100 80GB HBM3, 9.0, 81559 MiB, 81004 MiB\n"
+        "1, Tesla T4, 7.5, 15360 MiB, 14923 MiB\n"
+    )
+    assert parse_gpus(text) == [
+        Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", 81559 * 2**20, 81004 * 2**20),
+        Gpu(1, "Tesla T4", "7.5", 15360 * 2**20, 14923 * 2**20),
+    ]
+
+
+@pytest.mark.parametrize("memory", ["[N/A]", "[Insufficient Permissions]", "[Not Supported]"])
+def test_memory_that_the_driver_does_not_tell_is_none(memory):
+    (gpu,) = parse_gpus(f"{HEADER}0, NVIDIA GB10, 12.1, {memory}, {memory}\n")
+    assert (gpu.total, gpu.free) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No devices were found\n",
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure "
+        "that the latest NVIDIA driver is installed and running.\n",
+        "",
+    ],
+)
+def test_a_message_in_place_of_a_table_is_handed_on(text):
+    with pytest.raises(MachineError, match=" ".join(text.split()) or "nothing"):
+        parse_gpus(text)
+
+
+@pytest.mark.gpu
+def test_this_machines_gpus_are_read():
+    if shutil.which("nvidia-smi") is None:
+        pytest.skip("no NVIDIA driver on this machine")
+    gpus = read_gpus()
+    assert gpus and all(gpu.name.startswith(("NVIDIA", "Tesla")) for gpu in gpus)
+
+
+@pytest.fixture
+def planned(repository, tmp_path):
+    """A repository whose plans' facts are as they should be; the plans' own bytes are no plan."""
+    root = shutil.copytree(repository, tmp_path / "models")
+    manifest = json.loads((root / "ram/1/manifest.json").read_text())
+    tokens = [10, manifest["variant"]["image_width"]]
+    shapes = {
+        "ram_encoder": ("pixels", [96, 96, 3]),
+        "ram_head": ("image_embeds", tokens),
+    }
+    assert set(shapes) == set(ENGINES)
+    for model, (tensor, sizes) in shapes.items():
+        plan = f"bytes in place of a plan of {model}".encode()
+        graph = hashlib.sha256(model.encode()).hexdigest()
+        manifest["artefacts"][f"{model}/1/typed.onnx"] = graph
+        (root / model / "1" / "model.plan").write_bytes(plan)
+        write_facts(
+            root, model, plan_sha256=hashlib.sha256(plan).hexdigest(), graph_sha256=graph,
+            tensorrt=TENSORRT, flavour="tensorrt", gpu=H100.name, compute_capability="9.0",
+            precision="float16", builder_level=3, version_compatible=False,
+            hardware_compatible=False,
+            profiles={tensor: {k: [b, *sizes] for k, b in (("min", 1), ("opt", 16), ("max", 32))}},
+        )  # fmt: skip
+    (root / "ram/1/manifest.json").write_text(json.dumps(manifest))
+    return root
+
+
+def write_facts(root, model, **facts):
+    path = root / model / "1" / "plan.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | facts))
+
+
+def diagnose(root, gpus=(H100,), tensorrt=TENSORRT):
+    """(status, text, remedy) of each finding on the head's plan; the encoder's stays fine."""
+    inspected = Inspected(root, GPU)
+    list(check_configs(inspected))
+    findings = list(check_plans(inspected, gpus, tensorrt, lambda count: None))
+    return [(str(f.status), f.text, f.remedy) for f in findings if f.subject == "plan of ram_head"]
+
+
+def test_a_plan_of_this_graph_gpu_tensorrt_and_profiles_is_fine(planned):
+    assert diagnose(planned) == [("fine", f"float16, TensorRT {TENSORRT}, {H100.name}", "")]
+
+
+def test_a_missing_plan_is_told_with_the_command_that_builds_it(planned):
+    (planned / "ram_head/1/model.plan").unlink()
+    ((status, text, remedy),) = diagnose(planned)
+    assert (status, text) == ("error", "model.plan is missing")
+    assert "make plans" in remedy
+
+
+def test_a_plan_of_unknown_origin_is_a_warning(planned):
+    (planned / "ram_head/1/plan.json").unlink()
+    ((status, text, _),) = diagnose(planned)
+    assert status == "warning" and "origin" in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "part"),
+    [
+        ({"plan_sha256": "0"}, "error", "not the file that plan.json tells of"),
+        ({"graph_sha256": "0"}, "error", "built of another graph"),
+        ({"tensorrt": "10.3.0.26"}, "error", f"built by TensorRT 10.3.0.26, this is {TENSORRT}"),
+        ({"tensorrt": "10.3.0.26", "version_compatible": True}, "warning", "version-compatible"),
+        ({"tensorrt": "11.0.0.114", "version_compatible": True}, "error", "by TensorRT 11"),
+        ({"flavour": "tensorrt_rtx"}, "error", "TensorRT-RTX"),
+        ({"gpu": "NVIDIA L4", "compute_capability": "8.9"}, "error", "built for NVIDIA L4"),
+        ({"gpu": "NVIDIA H200"}, "warning", "maybe slower"),
+        ({"profiles": {}}, "error", "no profile for the input image_embeds"),
+        ({"profiles": {"image_embeds": {"min": [1]}}}, "error", "plan.json is damaged"),
+    ],
+)  # fmt: skip
+def test_a_stale_plan_is_told_with_the_reason_and_the_command(planned, facts, status, part):
+    write_facts(planned, "ram_head", **facts)
+    ((found, text, remedy),) = diagnose(planned)
+    assert (found, "make plans" in remedy) == (status, True)
+    assert part in text
+
+
+def test_a_hardware_compatible_plan_may_run_on_another_gpu(planned):
+    write_facts(planned, "ram_head", compute_capability="8.0", hardware_compatible=True)
+    ((status, _, _),) = diagnose(planned)
+    assert status == "fine"
+
+
+def test_a_plan_is_not_compared_with_a_gpu_that_no_instance_uses(planned):
+    config = planned / "ram_head" / "config.pbtxt"
+    text = config.read_text()
+    kind = "{ count: 1 kind: KIND_GPU }"
+    assert kind in text
+    config.write_text(text.replace(kind, "{ count: 1 kind: KIND_GPU gpus: [ 0 ] }"))
+    other = Gpu(1, "Tesla T4", "7.5", 15 * GIB, 15 * GIB)
+    ((status, _, _),) = diagnose(planned, (H100, other))
+    assert status == "fine"
+
+
+def test_a_config_that_allows_larger_batches_than_the_plan_is_told(planned):
+    config = planned / "ram_head" / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: 64"))
+    ((status, text, remedy),) = diagnose(planned)
+    assert (status, text) == ("error", "takes batches of 1 to 32, the config allows 1 to 64")
+    assert "set max_batch_size to 32" in remedy
+
+
+def test_profiles_of_another_image_size_are_told(planned):
+    shapes = {kind: [batch, 145, 512] for kind, batch in (("min", 1), ("opt", 8), ("max", 32))}
+    write_facts(planned, "ram_head", profiles={"image_embeds": shapes})
+    ((status, text, _),) = diagnose(planned)
+    assert status == "error" and text.startswith("takes [145, 512]")
+
+
+def test_without_a_tensorrt_the_version_is_left_open_and_said_so(planned):
+    ((status, text, remedy),) = diagnose(planned, tensorrt=None)
+    assert status == "unknown" and TENSORRT in text and "serving image" in remedy
+
+
+def estimate(root, gpu):
+    inspected = Inspected(root, GPU)
+    list(check_configs(inspected))
+    (finding,) = check_gpu_memory(inspected, [gpu])
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("free", "status"), [(79 * GIB, "fine"), (513 * 2**20, "warning"), (2**20, "error")]
+)
+def test_gpu_memory_is_compared_with_plans_and_instances(planned, free, status):
+    finding = estimate(planned, replace(H100, free=free))
+    assert str(finding.status) == status
+    assert "2 ×" in finding.text and "1 ×" in finding.text, "the instances of encoder and head"
+    assert status == "fine" or "instance_group" in finding.remedy
+
+
+def test_more_instances_are_estimated_to_need_more(planned):
+    few = estimate(planned, H100).text
+    config = planned / "ram_encoder" / "config.pbtxt"
+    config.write_text(config.read_text().replace("{ count: 2", "{ count: 200"))
+    many = estimate(planned, replace(H100, free=GIB))
+    assert "200 ×" in many.text and "200 ×" not in few
+    assert str(many.status) == "warning"
+
+
+def test_memory_that_the_driver_does_not_tell_is_left_open(planned):
+    finding = estimate(planned, replace(H100, free=None))
+    assert str(finding.status) == "unknown" and "nvidia-smi" in finding.remedy
