@@ -203,6 +203,10 @@ def test_from_scratch_draws_the_references_distributions():
         assert (layer.norm.weight == 1).all()
     table = model.encoder.swin.state_dict()[TABLE]
     assert 0 < table.abs().max() < 0.1
+    expand = model.encoder.swin.layers[0].blocks[0].mlp.fc1  # Glorot's rule
+    assert expand.weight.std().item() == pytest.approx(
+        (2 / sum(expand.weight.shape)) ** 0.5, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("norm", [0.3, 1.0, 20.0])

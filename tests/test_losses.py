@@ -6,6 +6,7 @@ import pytest
 import torch
 from training.losses import (
     asymmetric_loss,
+    classification_loss,
     distillation_loss,
     generation_loss,
     total_loss,
@@ -148,8 +149,21 @@ def test_the_total_scales_tagging_to_the_size_of_generation():
     tagging = torch.tensor(300.0, requires_grad=True)
     generation = torch.tensor(6.0, requires_grad=True)
     distillation = torch.tensor(0.5)
-    total = total_loss({"tagging": tagging, "distillation": distillation, "generation": generation})
+    weights = {"tagging": 2.0, "distillation": 4.0, "generation": 1.0}
+    losses = {"tagging": tagging, "distillation": distillation, "generation": generation}
+    total = total_loss(losses, weights)
     total.backward()
-    assert total.item() == pytest.approx(6 + 0.5 + 6)
-    assert (tagging.grad.item(), generation.grad.item()) == (pytest.approx(0.02), 1)
-    assert total_loss({"tagging": tagging, "distillation": distillation}).item() == 300.5
+    assert total.item() == pytest.approx(2 * 6 + 4 * 0.5 + 6)
+    assert (tagging.grad.item(), generation.grad.item()) == (pytest.approx(0.04), 1)
+    del losses["generation"]
+    assert total_loss(losses, weights).item() == 2 * 300 + 4 * 0.5
+
+
+def test_classification_is_the_cross_entropy_of_every_tag(tagging):
+    logits, targets = tagging
+    expected = sum(
+        -math.log(sigmoid(logit) if target else 1 - sigmoid(logit))
+        for row, target_row in zip(logits.tolist(), targets.tolist(), strict=True)
+        for logit, target in zip(row, target_row, strict=True)
+    )
+    assert classification_loss(logits, targets).item() == pytest.approx(expected / len(logits))

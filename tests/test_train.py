@@ -169,6 +169,20 @@ def test_a_loss_whose_input_is_absent_is_left_out_and_the_log_says_so(run_folder
     assert "loss generation: left out, the data has no captions" in told
 
 
+def test_an_encoder_is_pre_trained_by_a_classifier_and_then_trained_on(run_folder, run):
+    write_config(run_folder, losses="{ classification = 1.0 }")
+    told = run(train, run_folder)
+    assert "loss tagging: left out, its weight is 0" in told
+    assert "on the validation split" in told
+    encoder = run_folder / "encoder.safetensors"
+    (run_folder / "out" / "ram.safetensors").rename(encoder)
+    settings = (run_folder / "train.toml").read_text("utf-8")
+    settings = settings.replace("[model]", '[model]\nstart = "encoder.safetensors"')
+    settings = settings.replace("classification", "tagging")
+    (run_folder / "train.toml").write_text(settings, "utf-8")
+    run(train, run_folder, "--restart")
+
+
 def test_metrics_are_where_tensorboard_reads_them(run_folder, run):
     write_config(run_folder, 'features = "features.npy"')
     run(train, run_folder)
@@ -205,6 +219,7 @@ def test_another_configuration_does_not_go_on_with_the_old_run(run_folder, run):
         ('output = "out"', "", "'output' is missing"),
         ("threads = 1", "threads =", "is no TOML"),
         ('manifest = "data.jsonl"', "", "a manifest or a folder"),
+        ("tagging = 1.0", "tagging = 0.0", "must have tagging or classification"),
     ],
 )
 def test_a_wrong_setting_is_told_by_name(run_folder, before, after, told):

@@ -8,7 +8,7 @@ import torch
 from ram.checkpoint import load_model
 from ram.variant import Variant
 from training.initialise import from_scratch
-from training.losses import asymmetric_loss, distillation_loss
+from training.losses import CLASSIFICATION, TAGGING, asymmetric_loss, distillation_loss
 from training.model import TrainingModel, published_state_dict
 from training.text import TextError, TextParts, TextSizes, Tokenizer
 
@@ -99,6 +99,25 @@ def test_every_input_brings_its_loss_and_none_is_missed(model, inputs):
     torch.testing.assert_close(outputs.losses["tagging"], asymmetric_loss(logits, targets))
     expected = distillation_loss(mean_embed, inputs["image_features"])
     torch.testing.assert_close(outputs.losses["distillation"], expected)
+
+
+def test_a_classifier_in_place_of_the_head_trains_the_encoder_and_is_not_published(ram, inputs):
+    model = TrainingModel(ram, objectives=[CLASSIFICATION]).eval()
+    outputs = model(inputs["pixels"], inputs["targets"])
+    outputs.losses.pop(CLASSIFICATION).backward()
+    assert outputs.losses == {}
+    assert torch.equal(outputs.logits, model.tag(inputs["pixels"]))
+    assert all(p.grad is not None for p in model.classifier.parameters())
+    assert all(p.grad is None for p in model.ram.head.parameters())
+    assert published_state_dict(model).keys() == published_state_dict(TrainingModel(ram)).keys()
+
+
+def test_beside_a_classifier_the_head_is_trained_and_tags(ram, inputs):
+    model = TrainingModel(ram, objectives=[CLASSIFICATION, TAGGING]).eval()
+    outputs = model(inputs["pixels"], inputs["targets"])
+    assert outputs.losses.keys() == {CLASSIFICATION, TAGGING}
+    torch.testing.assert_close(outputs.logits, ram(inputs["pixels"]))
+    torch.testing.assert_close(model.tag(inputs["pixels"]), ram(inputs["pixels"]))
 
 
 def test_without_captions_no_text_parts_are_there_and_text_is_refused(ram, inputs):

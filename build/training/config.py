@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from .losses import DISTILLATION, GENERATION, TAGGING
+from .losses import CLASSIFICATION, DISTILLATION, GENERATION, TAGGING
 
 
 class ConfigError(ValueError):
@@ -166,7 +166,8 @@ class Config:
         threads: of the training process on a CPU; 0 takes one a core. For small models on a
             machine that does other work too, 1 can be faster than 2.
         seed: decides the order, the variations and the first weights.
-        losses: weight of each loss by its name; a loss with weight 0 is left out.
+        losses: weight of each loss by its name; a loss with weight 0 is left out. `classification`
+            (by default 0) is for pre-training an encoder; see `training.losses`.
     """
 
     output: Path
@@ -241,13 +242,15 @@ def _convert(hint: Any, value: Any, place: str, base: Path) -> Any:
 def _check(config: Config, path: Path) -> None:
     """Say what no type tells."""
     data, optimisation = config.data, config.optimisation
-    known = (TAGGING, DISTILLATION, GENERATION)
+    known = (TAGGING, CLASSIFICATION, DISTILLATION, GENERATION)
     for wrong, message in (
         ((data.manifest is None) == (data.folder is None), "data needs a manifest or a folder"),
         (config.device not in ("auto", "cpu", "cuda"), "device must be auto, cpu or cuda"),
         (optimisation.precision not in ("auto", "bfloat16", "float32"),
          "precision must be auto, bfloat16 or float32"),
         (not set(config.losses) <= set(known), f"losses must be among {', '.join(known)}"),
+        (not any(config.losses.get(name) for name in (TAGGING, CLASSIFICATION)),
+         f"losses must have {TAGGING} or {CLASSIFICATION}: what else would learn the tags?"),
         (min(optimisation.epochs, optimisation.batch_size) < 1,
          "epochs and batch_size must be at least 1"),
         (not 0 <= optimisation.ema < 1, "ema must be at least 0 and less than 1"),

@@ -1,5 +1,6 @@
 """A model's scores on a split, what they are worth, and the thresholds that follow from them."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from ram.model import RAM
 from rich.table import Table
+from torch import Tensor
 
 from .data import Images
 from .manifest import Sample
@@ -44,25 +46,33 @@ class Report:
 
 
 def score(
-    model: RAM, samples: list[Sample], images: Images, device: torch.device | str = "cpu"
+    tag: Callable[[Tensor], Tensor],
+    num_tags: int,
+    samples: list[Sample],
+    images: Images,
+    device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tag the samples' images, shown as they are.
+
+    Args:
+        tag: of pixels, uint8 (batch, size, size, 3), makes logits, (batch, num_tags).
+        num_tags: of the vocabulary.
+        samples: the images and their right tags.
+        images: loads them.
+        device: where `tag` computes.
 
     Returns:
         Right tags, bool (samples, tags); and scores, float32 of the same shape, 0 to 1.
     """
-    targets = np.zeros((len(samples), model.variant.num_tags), bool)
+    targets = np.zeros((len(samples), num_tags), bool)
     for row, sample in enumerate(samples):
         targets[row, list(sample.tags)] = True
     scores = np.zeros(targets.shape, np.float32)
-    training = model.training
-    model.eval()
     with torch.inference_mode():
         for first in range(0, len(samples), BATCH):
             chosen = [sample.image for sample in samples[first : first + BATCH]]
-            logits = model(images.load_flat(chosen).to(device))
+            logits = tag(images.load_flat(chosen).to(device))
             scores[first : first + BATCH] = logits.float().sigmoid().cpu().numpy()
-    model.train(training)
     return targets, scores
 
 
@@ -70,7 +80,7 @@ def choose_thresholds(
     model: RAM, samples: list[Sample], images: Images, device: torch.device | str = "cpu"
 ) -> np.ndarray:
     """Return the thresholds of best F1 on samples, float32 (tags); see `best_thresholds`."""
-    return best_thresholds(*score(model, samples, images, device))
+    return best_thresholds(*score(model, model.variant.num_tags, samples, images, device))
 
 
 def evaluate(
@@ -91,7 +101,7 @@ def evaluate(
         thresholds: a tag is shown where its score exceeds its own, float (tags).
         device: where the model is.
     """
-    targets, scores = score(model, samples, images, device)
+    targets, scores = score(model, model.variant.num_tags, samples, images, device)
     present = targets.any(axis=0)
     return Report(
         split=split,

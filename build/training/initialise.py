@@ -33,9 +33,10 @@ Say = Callable[[str], None]
 def from_scratch(variant: Variant, label_embed: Tensor) -> RAM:
     """Return a RAM with random weights, drawn from torch's global generator.
 
-    The image encoder's are timm's (truncated normal, std 0.02), the head's layers' BERT's (normal,
-    std 0.02, no bias), those of image projection and classifier PyTorch's, as in RAM's reference.
-    The label projection alone is drawn larger than there, see `_draw_label_projection`.
+    The head's layers' are BERT's (normal, std 0.02, no bias), those of image projection and
+    classifier PyTorch's, as in RAM's reference. Two are drawn larger than there: the image
+    encoder's matrices by Glorot's rule, see `_draw_swin`, and the label projection, see
+    `_draw_label_projection`.
 
     Args:
         variant: the sizes.
@@ -50,6 +51,7 @@ def from_scratch(variant: Variant, label_embed: Tensor) -> RAM:
     model = RAM(variant)
     with torch.no_grad():
         model.label_embed.copy_(label_embed)
+    _draw_swin(model.encoder.swin)
     _draw_layers(model.head)
     _draw_label_projection(model.head, model.label_embed)
     return model
@@ -168,6 +170,19 @@ def load_text(text: "TextParts", path: Path, say: Say = print) -> None:
     expected = {name: t for name, t in state.items() if "token_type_embeddings" not in name}
     _require(path, "these text parts", weights, expected)
     text.load_state_dict(state | weights)
+
+
+def _draw_swin(swin: SwinTransformer) -> None:
+    """Draw matrices by the rule of Glorot and Bengio (2010, equation 16), biases zero.
+
+    The usual std of 0.02 suits the widths of published Swins; in one a few dozen channels wide
+    blocks drawn so hardly add to what passes them by, and learn slowly.
+    """
+    for module in swin.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _draw_layers(head: TaggingHead) -> None:

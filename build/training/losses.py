@@ -1,5 +1,7 @@
 """The three losses that RAM is trained with (Zhang et al. 2023, "Recognize Anything", section 3).
 
+A fourth, classification, is not the paper's: it pre-trains a small image encoder from scratch.
+
 Each takes any floating type, computes in float32 and returns a float32 scalar: under autocast,
 half precision would round a sum over thousands of tags away.
 """
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TAGGING, DISTILLATION, GENERATION = "tagging", "distillation", "generation"
+CLASSIFICATION = "classification"
 LABEL_SMOOTHING = 0.1  # of captions' tokens, as BLIP's decoder (Li et al. 2022) and RAM's have it
 IGNORED_INDEX = -100  # what cross_entropy passes over
 SMALLEST_PROBABILITY = 1e-8  # keeps the logarithm finite where `clip` is 0
@@ -72,6 +75,23 @@ def distillation_loss(mean_embed: Tensor, image_feature: Tensor) -> Tensor:
     return total / (present.sum() * mean_embed.shape[1]).clamp(min=1)
 
 
+def classification_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Classification: binary cross entropy of a linear classifier on the mean token's embedding.
+
+    RAM starts from a trained Swin Transformer. Where there is none, its tagging head learns next to
+    nothing from an image encoder that knows nothing; a linear classifier does, and teaches it.
+
+    Args:
+        logits: the classifier's, (batch, tags).
+        targets: 1 where the tag is right, 0 where it is not, (batch, tags), of a floating type.
+
+    Returns:
+        The loss, a float32 scalar: the sum over tags, the mean over images, as for tagging.
+    """
+    total = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="sum")
+    return total / len(logits)
+
+
 def generation_loss(logits: Tensor, token_ids: Tensor, ignored: Tensor) -> Tensor:
     """Image-tag-text generation: how surprised the decoder is by each next token of the caption.
 
@@ -97,15 +117,15 @@ def generation_loss(logits: Tensor, token_ids: Tensor, ignored: Tensor) -> Tenso
     return total / (following != IGNORED_INDEX).sum().clamp(min=1)
 
 
-def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """Add up what there is of the three losses, a float32 scalar.
+def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Add up what there is of the losses, each by its weight, a float32 scalar.
 
     As in RAM's reference, tagging is scaled (without gradient) to the size of generation where
     both are trained; else the sum over thousands of tags would drown the caption.
     """
-    total = sum(losses.values())
+    total = sum(weights[name] * loss for name, loss in losses.items())
     if TAGGING in losses and GENERATION in losses:
-        tagging, generation = losses[TAGGING], losses[GENERATION].detach()
-        scale = generation / tagging.detach().clamp(min=SMALLEST_PROBABILITY)
-        total = total + (scale - 1) * tagging
+        tagging, generation = losses[TAGGING].detach(), losses[GENERATION].detach()
+        scale = generation / tagging.clamp(min=SMALLEST_PROBABILITY)
+        total = total + weights[TAGGING] * (scale - 1) * losses[TAGGING]
     return total

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .config import Config, ConfigError, Data
 from .initialise import from_ram, from_scratch, from_swin, load_text
-from .losses import DISTILLATION, GENERATION, TAGGING, asymmetric_loss
+from .losses import CLASSIFICATION, DISTILLATION, GENERATION, TAGGING, asymmetric_loss
 from .manifest import Sample, read_samples
 from .model import TrainingModel
 
@@ -127,7 +127,8 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
             f"data: the features are {setup.features.shape[1]} wide, the model's {width}"
         )
     tagging_loss = partial(asymmetric_loss, **asdict(config.asymmetry))
-    return TrainingModel(ram, _make_text(config, setup, ram, say), tagging_loss)
+    text = _make_text(config, setup, ram, say)
+    return TrainingModel(ram, text, tagging_loss, setup.losses)
 
 
 def _make_text(config: Config, setup: Setup, ram: RAM, say: Say) -> Optional["TextParts"]:
@@ -207,6 +208,7 @@ def _choose_losses(
     """Leave out each loss whose input is absent, and say so."""
     reasons = {
         TAGGING: None,
+        CLASSIFICATION: None,
         DISTILLATION: "the data has no image features" if features is None else None,
         GENERATION: None if any(s.caption for s in training) else "the data has no captions",
     }

@@ -17,7 +17,7 @@ from .config import Config
 from .data import Batch, Images, TrainingBatches, load_batches
 from .evaluation import score
 from .interruption import Interruption
-from .losses import DISTILLATION
+from .losses import DISTILLATION, total_loss
 from .metrics import mean_average_precision
 from .model import TrainingModel, published_state_dict
 from .optimisation import choose_device, choose_precision, learning_rate, make_optimiser
@@ -145,7 +145,13 @@ class Trainer:
         last = self.step == self.total_steps
         if self.setup.validation and every and ((epoch + 1) % every == 0 or last):
             quality = mean_average_precision(
-                *score(self.average.ram, self.setup.validation, self.images, self.device)
+                *score(
+                    self.average.tag,
+                    len(self.setup.tags),
+                    self.setup.validation,
+                    self.images,
+                    self.device,
+                )
             )
             writer.add_scalar("validation/mAP", quality, self.step)
             progress.say(f"epoch {epoch + 1}: mAP {quality:.4f} on the validation split")
@@ -164,8 +170,7 @@ class Trainer:
                 None if batch.features is None else batch.features.to(self.device),
                 self._text(batch),
             )
-        total = sum(self.setup.losses[name] * loss for name, loss in outputs.losses.items())
-        total.backward()
+        total_loss(outputs.losses, self.setup.losses).backward()
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.optimisation.gradient_norm
         )
