@@ -8,9 +8,11 @@ from pathlib import Path
 from ram.agreement import AgreementError
 from ram.build import BuildRequest, build
 from ram.checkpoint import CheckpointError
+from ram.half_precision import PRECISIONS
 from ram.pictures import PictureError
 from ram.repository import RepositoryError
 from ram.tag_lists import DEFAULT_THRESHOLD, VocabularyError, read_threshold
+from ram.typed_graph import TypedGraphError
 from ram.variant import BACKBONES
 
 HERE = Path(__file__).resolve().parent
@@ -24,7 +26,8 @@ def main(command_line: Sequence[str] | None = None) -> int:
         threshold = read_threshold(default_threshold, "--default-threshold")
         build(BuildRequest(**arguments, default_threshold=threshold))
     except (
-        CheckpointError, VocabularyError, RepositoryError, PictureError, AgreementError
+        CheckpointError, VocabularyError, RepositoryError, PictureError, AgreementError,
+        TypedGraphError,
     ) as error:  # fmt: skip
         print(f"make model: {error}", file=sys.stderr)
         return 1
@@ -51,6 +54,8 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
         help="what the weights must be for: 224, 384; found out if not given")  # fmt: skip
     add("--default-threshold", default=str(DEFAULT_THRESHOLD), metavar="SCORE",
         help="for vocabularies without a list of thresholds (default: %(default)s)")  # fmt: skip
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
+        help="of the graphs that TensorRT makes plans of (default: %(default)s)")  # fmt: skip
     add("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR",
         help="pictures to check the graphs with (default: the demo's)")  # fmt: skip
     add("--note", metavar="TEXT", help="a line about this model, kept in its manifest")

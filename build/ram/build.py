@@ -3,20 +3,25 @@
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import repository as places
+import numpy as np
+
+from . import layout as places
 from .agreement import FLOAT32, Agreement, compare
 from .checkpoint import load_model
 from .export import export_model
+from .half_precision import NONE, PRECISIONS, HalfPrecision, measure_pair
 from .pictures import noise_batches, picture_batches
 from .repository import Repository, sha256
+from .served import Vocabulary
 from .tag_lists import DEFAULT_THRESHOLD, read_vocabulary
 from .taggers import onnx_tagger, run, torch_tagger
+from .typed_graph import type_graph
 
-TOOLS = ("torch", "timm", "onnx", "onnxscript", "openvino", "numpy", "pillow")
+TOOLS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class BuildRequest:
         backbone: `swin_b` or `swin_l` if the weights must be that, else None.
         image_size: likewise, in pixels.
         default_threshold: for vocabularies without a list of thresholds.
+        precision: of the graphs for TensorRT, one of `PRECISIONS`; with `none` there are none.
         note: a line about the model, kept in the manifest.
     """
 
@@ -41,6 +47,7 @@ class BuildRequest:
     backbone: str | None = None
     image_size: int | None = None
     default_threshold: float = DEFAULT_THRESHOLD
+    precision: str = PRECISIONS[0]
     note: str | None = None
 
 
@@ -51,6 +58,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         CheckpointError, VocabularyError, RepositoryError: the input can't be used.
         PictureError: the pictures for the check can't be used.
         AgreementError: the exported graphs do not compute what the checkpoint does.
+        TypedGraphError: the model has no place in half precision.
     """
     model = load_model(request.checkpoint, request.backbone, request.image_size)
     variant = model.variant
@@ -62,15 +70,18 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         say("exporting encoder and head to ONNX")
         export_model(model, encoder, head)
         say("checking the graphs against PyTorch")
-        batches = [
-            *picture_batches(request.images, variant.image_size),
-            *noise_batches(variant.image_size),
-        ]
-        agreement = compare(
-            run(torch_tagger(model), batches), run(onnx_tagger(encoder, head), batches), vocabulary
-        )
+        pictures = list(picture_batches(request.images, variant.image_size))
+        batches = [*pictures, *noise_batches(variant.image_size)]
+        expected = run(torch_tagger(model), batches)
+        agreement = compare(expected, run(onnx_tagger(encoder, head), batches), vocabulary)
         say(str(agreement))
         agreement.require(FLOAT32)
+        typed = None
+        if request.precision != NONE:
+            say(f"making and checking the {request.precision} graphs for TensorRT")
+            typed = _type_pair(staging, request.precision, pictures, expected, vocabulary)
+            say(str(typed))
+            typed.require()
         vocabulary.save(_place(staging / places.VOCABULARY))
         preprocessing = _place(staging / places.PREPROCESSING)
         preprocessing.write_text(json.dumps({"image_size": variant.image_size}) + "\n")
@@ -84,6 +95,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                 "note": request.note,
                 "variant": variant.as_dict(),
                 "parity": agreement.as_dict(),
+                "typed": typed.as_dict() if typed else None,
                 "tools": {
                     "python": platform.python_version(),
                     **{tool: importlib.metadata.version(tool) for tool in TOOLS},
@@ -92,6 +104,21 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         )
     say(f"{request.repository}: ready to serve")
     return agreement
+
+
+def _type_pair(
+    staging: Path,
+    precision: str,
+    pictures: Sequence[np.ndarray],
+    expected: np.ndarray,
+    vocabulary: Vocabulary,
+) -> HalfPrecision:
+    """Write the half-precision pair and measure it; `expected` begins with the pictures' logits."""
+    typed = staging / places.TYPED_ENCODER, staging / places.TYPED_HEAD
+    for source, target in zip((places.ENCODER, places.HEAD), typed, strict=True):
+        type_graph(staging / source, target, precision)
+    images = sum(len(pixels) for pixels in pictures)
+    return measure_pair(typed, precision, pictures, expected[:images], vocabulary)
 
 
 def _place(path: Path) -> Path:

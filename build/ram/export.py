@@ -14,7 +14,7 @@ from .image_encoder import ImageEncoder
 from .model import RAM
 from .tagging_head import TaggingHead
 
-OPSET = 18
+OPSET = 20  # the first with Gelu as one operator, the last that TensorRT 10.0 reads
 EXAMPLE_BATCH = 2  # the exporter takes a batch of 1 for a constant
 
 

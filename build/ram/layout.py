@@ -4,9 +4,14 @@ from pathlib import Path
 
 ENCODER = Path("ram_encoder/1/model.onnx")
 HEAD = Path("ram_head/1/model.onnx")
+# The same graphs in half precision, which TensorRT makes plans of.
+TYPED_ENCODER = ENCODER.with_name("typed.onnx")
+TYPED_HEAD = HEAD.with_name("typed.onnx")
 VOCABULARY = Path("ram_postprocess/1/vocabulary.json")
 PREPROCESSING = Path("ram_preprocess/1/variant.json")
 MANIFEST = Path("ram/1/manifest.json")
 STAGING_PREFIX = ".staging-"
+# What is made of a build's graphs, and holds for no others.
+DERIVED_FILES = ("*/1/*.plan", "*/1/plan.json", "*/1/typed.onnx", "*/1/typed.onnx.data")
 # What belongs to the project in a repository, not to a build.
 STATIC_FILES = ("*/config.pbtxt", "*/configs/*.pbtxt", "*/1/*.py", "*/1/.gitkeep")

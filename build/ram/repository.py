@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .layout import (
+    DERIVED_FILES,
     ENCODER,
     HEAD,
     MANIFEST,
@@ -72,8 +73,9 @@ class Repository:
             json.dumps(manifest | {"artefacts": hashes}, indent=2, ensure_ascii=False) + "\n"
         )
         (self.root / MANIFEST).unlink(missing_ok=True)
-        for plan in self.root.glob("*/1/*.plan"):  # made of the graphs that go
-            plan.unlink()
+        for pattern in DERIVED_FILES:
+            for file in self.root.glob(pattern):
+                file.unlink()
         self._copy_static_files()
         for file in files:
             (staging / file).replace(self.root / file)
