@@ -1,0 +1,156 @@
+"""The container's files, as far as they can be checked without a container engine."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import triton_server
+import yaml
+from dockerfile_parse import DockerfileParser
+from doctoring.configs import check_configs
+from doctoring.inspected import GPU, Inspected
+from doctoring.shared_memory import check_shared_memory
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build"
+DOCKERFILE, COMPOSE, START = (
+    BUILD / "Dockerfile",
+    ROOT / "deploy/compose.yaml",
+    BUILD / "start_server.sh",
+)
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+@pytest.fixture(scope="module")
+def instructions():
+    """(instruction, value) of each of the Dockerfile's."""
+    parser = DockerfileParser(str(DOCKERFILE))
+    return [
+        (part["instruction"], part["value"])
+        for part in parser.structure
+        if part["instruction"] != "COMMENT"
+    ]
+
+
+@pytest.fixture(scope="module")
+def service():
+    return yaml.safe_load(COMPOSE.read_text())["services"]["ram"]
+
+
+@pytest.fixture(scope="module")
+def tritonservers_flags():
+    """The flags that the real tritonserver says it knows."""
+    server = triton_server._wheel() / "tritonserver" / "bin" / "tritonserver"
+    done = subprocess.run(
+        [server, "--help"], capture_output=True, text=True, env=triton_server._environment()
+    )
+    return set(FLAG.findall(done.stdout + done.stderr))
+
+
+def tool(name, *arguments):
+    command = [Path(sys.executable).with_name(name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def values(instructions, name):
+    return [value for instruction, value in instructions if instruction == name]
+
+
+def test_a_dockerfile_linter_finds_nothing():
+    done = tool("hadolint", DOCKERFILE)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_compose_file_is_one_by_composes_own_schema():
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_start_script_is_a_shell_script_that_may_be_executed():
+    assert subprocess.run(["sh", "-n", START]).returncode == 0
+    assert os.access(START, os.X_OK)
+
+
+def test_the_image_is_nvidias_at_a_pinned_release_without_the_known_hang(instructions):
+    (image,) = values(instructions, "FROM")
+    release = re.fullmatch(r"nvcr\.io/nvidia/tritonserver:(\d\d\.\d\d)-py3", image)
+    assert float(release[1]) >= 26.04
+
+
+def test_every_path_that_is_copied_exists_and_reaches_the_build(instructions):
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = [source for value in values(instructions, "COPY") for source in value.split()[:-1]]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source.split('/')[0]}" in ignored
+
+
+def test_the_image_gets_the_versions_of_the_tests():
+    def pins(name):
+        return set(re.findall(r"^[\w.\[\]-]+==[\w.]+", (BUILD / name).read_text(), re.M))
+
+    tested = {re.sub(r"\[\w+\]", "", pin) for pin in pins("requirements.txt")}
+    served = {re.sub(r"\[\w+\]", "", pin) for pin in pins("requirements-serving.txt")}
+    assert served and served <= tested
+
+
+def test_every_script_that_is_run_exists_and_knows_its_flags(instructions, service):
+    commands = [json.loads(value) for value in values(instructions, "CMD")]
+    (health,) = values(instructions, "HEALTHCHECK")
+    commands += [json.loads(health.split("CMD ", 1)[1]), service["command"]]
+    scripts = [word for command in commands for word in command if word.startswith("build/")]
+    assert scripts == ["build/start_server.sh", "build/check_health.py", "build/start_server.sh"]
+    assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_the_start_script_calls_make_plans_as_it_is_to_be_called():
+    (line,) = [line for line in START.read_text().splitlines() if line.startswith("python3 ")]
+    _, script, *arguments = shlex.split(line)
+    script = script.replace("$here", str(BUILD))
+    told = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert {word for word in arguments if word.startswith("--")} <= set(FLAG.findall(told.stdout))
+
+
+def test_tritonserver_knows_every_flag_that_it_is_given(instructions, service, tritonservers_flags):
+    (line,) = [line for line in START.read_text().splitlines() if "exec tritonserver" in line]
+    given = set(FLAG.findall(line)) | {word.split("=")[0] for word in service["command"][1:]}
+    given |= {word.split("=")[0] for word in json.loads(values(instructions, "CMD")[-1])[1:]}
+    assert {"--model-repository", "--model-control-mode", "--allow-metrics"} <= given
+    assert given <= tritonservers_flags
+
+
+def test_compose_builds_and_mounts_what_is_there(instructions, service):
+    context = (COMPOSE.parent / service["build"]["context"]).resolve()
+    assert context == ROOT
+    assert (context / service["build"]["dockerfile"]) == DOCKERFILE
+    (volume,) = service["volumes"]
+    source, target = volume.split(":")
+    assert (COMPOSE.parent / source).resolve() == ROOT / "model_repository"
+    (workdir,) = values(instructions, "WORKDIR")
+    assert target == f"{workdir}/model_repository"
+
+
+def test_compose_publishes_ports_on_loopback_alone(service):
+    assert service["ports"] == [f"127.0.0.1:{p}:{p}" for p in (8000, 8001, 8002)]
+
+
+def test_composes_shared_memory_is_enough_for_the_largest_published_model(
+    repository, service, tmp_path
+):
+    root = shutil.copytree(repository, tmp_path / "models")
+    manifest = json.loads((root / "ram/1/manifest.json").read_text())
+    manifest["variant"] |= {"image_size": 384, "num_tags": 4585, "image_width": 512}
+    (root / "ram/1/manifest.json").write_text(json.dumps(manifest))
+    inspected = Inspected(root, GPU)
+    list(check_configs(inspected))
+    size = int(service["shm_size"].removesuffix("g")) * 2**30
+    (finding,) = check_shared_memory(inspected, (size, size))
+    assert str(finding.status) == "fine", finding.text
