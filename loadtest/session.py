@@ -1,0 +1,64 @@
+"""What one process sends during one run, and what of it is still to be answered."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import gevent
+from arrivals import Arrivals
+from expected import Expected
+from pictures import Picture, make_broken, make_mixed, read_folder
+from traffic import Traffic
+
+POLL_INTERVAL = 0.02  # seconds
+
+
+@dataclass
+class Session:
+    """The state that the users of a process share.
+
+    Attributes:
+        traffic: draws requests.
+        expected: judges answers.
+        arrivals: of the open loop; None in the closed one.
+        in_flight: requests sent and not yet counted.
+        finished: no more requests are to be sent.
+    """
+
+    traffic: Traffic
+    expected: Expected
+    arrivals: Arrivals | None = None
+    in_flight: int = 0
+    finished: bool = False
+
+    def pending(self) -> int:
+        """Return how many requests are due or sent, and not yet counted."""
+        return self.in_flight + (self.arrivals.waiting() if self.arrivals else 0)
+
+    def finish(self, timeout: float) -> list[float]:
+        """Send no more, and wait for the answers that are due.
+
+        Args:
+            timeout: seconds.
+
+        Returns:
+            How many seconds each request of the open loop had waited that was never sent.
+        """
+        self.finished = True
+        now = time.perf_counter()
+        unsent = self.arrivals.close() if self.arrivals else []
+        with gevent.Timeout(timeout, exception=False):
+            gevent.sleep(POLL_INTERVAL)
+            while self.in_flight:
+                gevent.sleep(POLL_INTERVAL)
+        return [now - due for due in unsent]
+
+
+def find_pictures(folder: str) -> tuple[list[Picture], list[Picture]]:
+    """Return what to send, good and broken: of this folder, or made for it where there is none.
+
+    Raises:
+        PicturesError: there are no pictures.
+    """
+    pictures = read_folder(Path(folder)) if folder else make_mixed()
+    return pictures, make_broken(pictures)
