@@ -14,11 +14,14 @@ import torch
 import train
 from PIL import Image
 from ram.checkpoint import load_model
+from ram.model import RAM
+from ram.variant import Variant
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training.config import ConfigError, Optimisation, read_config
 from training.data import Images, TrainingBatches
 from training.manifest import Sample
-from training.optimisation import learning_rate
+from training.model import TrainingModel
+from training.optimisation import learning_rate, make_optimiser
 from training.state import load_state, write_atomically
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
@@ -255,6 +258,20 @@ def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine():
     rates = [learning_rate(step, 110, settings) for step in range(111)]
     assert rates[0] == pytest.approx(0.2) and max(rates) == rates[9] == rates[10] == 2.0
     assert rates[60] == pytest.approx(1.1) and rates[110] == pytest.approx(0.2)
+
+
+def test_the_image_encoder_has_its_share_of_the_learning_rate_and_only_matrices_decay():
+    variant = Variant(32, 8, (1, 1, 1, 1), (1, 1, 2, 2), 12, 20, 3, 16, 1, 24)
+    ram = RAM(variant)
+    model = TrainingModel(ram)
+    settings = Optimisation(learning_rate=1.0, encoder_share=0.25, weight_decay=0.5)
+    groups = make_optimiser(model, settings, torch.device("cpu")).param_groups
+    found = {id(p): (g["share"], g["weight_decay"]) for g in groups for p in g["params"]}
+    assert found[id(ram.encoder.projection.weight)] == (0.25, 0.5)
+    assert found[id(ram.encoder.projection.bias)] == (0.25, 0.0)
+    assert found[id(ram.head.classifier.weight)] == (1.0, 0.5)
+    assert found[id(ram.head.classifier.bias)] == (1.0, 0.0)
+    assert id(ram.label_embed) not in found
 
 
 def test_a_file_that_could_not_be_finished_leaves_the_one_before(tmp_path):

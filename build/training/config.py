@@ -122,6 +122,7 @@ class Optimisation:
         epochs: passes over the images.
         batch_size: pictures a step.
         learning_rate: the highest, after the warm-up.
+        encoder_share: of it that the image encoder has: less than 1 where it was trained before.
         final_learning_rate: the cosine's end, as a share of the highest.
         warmup_steps: over which the learning rate grows from 0.
         weight_decay: of matrices; biases, norms and position tables have none.
@@ -133,6 +134,7 @@ class Optimisation:
     epochs: int = 5
     batch_size: int = 64
     learning_rate: float = 1e-4
+    encoder_share: float = 1.0
     final_learning_rate: float = 0.0
     warmup_steps: int = 500
     weight_decay: float = 0.05

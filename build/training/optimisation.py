@@ -1,11 +1,14 @@
 """How a model learns: the optimiser, its learning rate, and where and in what it computes."""
 
 import math
+from collections import defaultdict
 
 import torch
 from torch import nn
 
 from .config import Optimisation
+
+ENCODER = "ram.encoder."  # in the names of its parameters
 
 
 def learning_rate(step: int, total: int, settings: Optimisation) -> float:
@@ -24,16 +27,21 @@ def learning_rate(step: int, total: int, settings: Optimisation) -> float:
 def make_optimiser(
     model: nn.Module, settings: Optimisation, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Return AdamW (Loshchilov and Hutter 2019); only matrices decay."""
-    decayed, others = [], []
+    """Return AdamW (Loshchilov and Hutter 2019); only matrices decay.
+
+    `share` of each group of parameters is its learning rate's share of the run's.
+    """
+    groups = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             plain = parameter.dim() < 2 or name.endswith("relative_position_bias_table")
-            (others if plain else decayed).append(parameter)
+            decay = 0.0 if plain else settings.weight_decay
+            share = settings.encoder_share if ENCODER in name else 1.0
+            groups[decay, share].append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {"params": parameters, "weight_decay": decay, "share": share}
+            for (decay, share), parameters in groups.items()
         ],
         lr=settings.learning_rate,
         fused=True,

@@ -161,8 +161,9 @@ class Trainer:
         """Learn from a batch."""
         # Chance inside the model (dropped paths) depends on the step alone, as all other does.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        rate = learning_rate(self.step, self.total_steps, self.config.optimisation)
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step, self.total_steps, self.config.optimisation)
+            group["lr"] = rate * group["share"]
         with self._autocast():
             outputs = self.model(
                 batch.pixels.to(self.device, non_blocking=True),
@@ -208,6 +209,6 @@ class Trainer:
             for name, loss in result.losses.items():
                 writer.add_scalar(f"loss/{name}", loss, self.step)
             writer.add_scalar("gradient_norm", result.gradient_norm, self.step)
-            rate = self.optimiser.param_groups[0]["lr"]
+            rate = learning_rate(self.step - 1, self.total_steps, self.config.optimisation)
             writer.add_scalar("learning_rate", rate, self.step)
             writer.add_scalar("images_per_second", progress.images_per_second, self.step)
