@@ -38,14 +38,16 @@ def run_doctor(repository, *arguments, ports=None, python=sys.executable, enviro
 
 
 def examine(repository, *arguments, **options):
-    """Exit status, and (status, text, remedy) by subject of what is not fine."""
+    """Exit status, and [status, text, remedy] of what is not fine: the first of each subject."""
     done = run_doctor(repository, "--json", *(arguments or ("--profile", "cpu")), **options)
     assert done.stderr == ""
     told = json.loads(done.stdout)
     assert told["status"] == done.returncode
     findings = [tuple(finding.values()) for finding in told["findings"]]
     return done.returncode, {
-        subject: rest for subject, *rest in findings if rest[0] not in ("fine", "not needed")
+        subject: rest
+        for subject, *rest in reversed(findings)
+        if rest[0] not in ("fine", "not needed")
     }
 
 
@@ -101,6 +103,12 @@ def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(broken):
     _, found = examine(broken)
     assert found["vocabulary"][1] == "39 tags, but ram_head/1/model.onnx has 40"
     assert "make model" in found["vocabulary"][2]
+
+
+def test_the_half_precision_graph_is_looked_at_too(broken):
+    shutil.copy(broken / "ram_encoder/1/typed.onnx", broken / "ram_head/1/typed.onnx")
+    _, found = examine(broken)
+    assert found["vocabulary"][1] == "typed.onnx of ram_head has no tensor 'logits'"
 
 
 def test_a_truncated_vocabulary_is_told(broken):

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ram.layout import ENCODER, HEAD, PREPROCESSING, VOCABULARY
+from ram.layout import ENCODER, HEAD, PREPROCESSING, TYPED_HEAD, VOCABULARY
 
 from .finding import Finding, error, fine, unknown
 from .inspected import Inspected, read_json
 
 REBUILD = "run 'make model' again: the files come from different builds"
 FIELDS = {"tag", "tag_zh", "threshold"}  # of an entry of the vocabulary
-TYPED = "typed.onnx"  # the half-precision graph that lies beside model.onnx
 
 
 def check_vocabulary(repository: Inspected) -> Iterator[Finding]:
@@ -46,7 +45,9 @@ def _compare(
     try:
         graphs = {
             path.name: _dimension(path, tensor, axis)
-            for path in (repository.root / graph.with_name(name) for name in (graph.name, TYPED))
+            for path in (
+                repository.root / graph.with_name(name) for name in (graph.name, TYPED_HEAD.name)
+            )
             if path.is_file()
         }
         source = "the graph's"

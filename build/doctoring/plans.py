@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from ram.layout import TYPED_ENCODER, TYPED_HEAD
+
 from .artefacts import Advance, sha256
 from .finding import Finding, error, fine, unknown, warning
 from .inspected import ENGINES, Inspected, read_json
 from .machine import Gpu
 
 BUILD = "run 'make plans' on this machine, in the serving image"
+GRAPHS = {"ram_encoder": TYPED_ENCODER, "ram_head": TYPED_HEAD}
 INPUTS = {"ram_encoder": "pixels", "ram_head": "image_embeds"}
 
 
@@ -53,7 +56,7 @@ def check_plans(
 def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> Iterator[tuple]:
     if sha256(repository.root / model / "1" / "model.plan", advance) != facts.get("plan_sha256"):
         yield error, "model.plan is not the file that plan.json tells of (SHA-256 differs)", BUILD
-    graph = repository.manifest.get("artefacts", {}).get(f"{model}/1/typed.onnx")
+    graph = repository.manifest.get("artefacts", {}).get(str(GRAPHS[model]))
     if graph is None:
         yield (
             unknown, "the manifest has no typed.onnx to compare with",
