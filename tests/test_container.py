@@ -1,5 +1,6 @@
 """The container's files, as far as they can be checked without a container engine."""
 
+import importlib.util
 import json
 import os
 import re
@@ -117,6 +118,16 @@ def test_the_start_script_calls_make_plans_as_it_is_to_be_called():
     told = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert {word for word in arguments if word.startswith("--")} <= set(FLAG.findall(told.stdout))
+
+
+def test_a_start_without_plans_and_tensorrt_says_so_and_starts_no_server(repository):
+    if any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_bindings")):
+        pytest.skip("TensorRT is installed here")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "MODEL_REPOSITORY": str(repository)}
+    done = subprocess.run([START], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("make plans: ") and done.stderr.count("\n") == 1
 
 
 def test_tritonserver_knows_every_flag_that_it_is_given(instructions, service, tritonservers_flags):

@@ -137,10 +137,11 @@ def test_a_stale_plan_is_told_with_the_reason_and_the_command(planned, facts, st
     assert part in text
 
 
-def test_a_hardware_compatible_plan_may_run_on_another_gpu(planned):
-    write_facts(planned, "ram_head", compute_capability="8.0", hardware_compatible=True)
-    ((status, _, _),) = diagnose(planned)
-    assert status == "fine"
+@pytest.mark.parametrize(("here", "status"), [("8.6", "fine"), ("10.0", "fine"), ("7.5", "error")])
+def test_a_hardware_compatible_plan_runs_from_ampere_on(planned, here, status):
+    write_facts(planned, "ram_head", hardware_compatible=True)
+    ((found, _, _),) = diagnose(planned, (replace(H100, compute_capability=here),))
+    assert found == status
 
 
 def test_a_plan_is_not_compared_with_a_gpu_that_no_instance_uses(planned):

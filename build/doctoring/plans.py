@@ -10,6 +10,7 @@ from .inspected import ENGINES, Inspected, read_json
 from .machine import Gpu
 
 BUILD = "run 'make plans' on this machine, in the serving image"
+AMPERE = 8.0  # first compute capability that hardware-compatible plans run on
 GRAPHS = {"ram_encoder": TYPED_ENCODER, "ram_head": TYPED_HEAD}
 INPUTS = {"ram_encoder": "pixels", "ram_head": "image_embeds"}
 
@@ -44,7 +45,7 @@ def check_plans(
                 *_gpus(repository, model, facts, gpus),
                 *_profiles(repository, model, facts),
             ]
-        except (AttributeError, IndexError, KeyError, TypeError) as problem:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as problem:
             found = [(error, f"plan.json is damaged ({type(problem).__name__}: {problem})", BUILD)]
         for status, text, remedy in found:
             yield status(subject, text, remedy)
@@ -96,7 +97,7 @@ def _gpus(repository: Inspected, model: str, facts: dict, gpus: Sequence[Gpu]) -
         if gpu.compute_capability == facts.get("compute_capability"):
             if gpu.name != facts.get("gpu"):
                 yield warning, f"built on {built}, {here}: it runs, maybe slower", BUILD
-        elif not facts.get("hardware_compatible"):
+        elif not (facts.get("hardware_compatible") and float(gpu.compute_capability) >= AMPERE):
             yield error, f"built for {built}, {here}", BUILD
 
 
