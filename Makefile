@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 TRAINING := $(VENV)/.installed-training
+LOADTEST := $(VENV)/.installed-loadtest
 RUN := $(VENV)/bin/python
 
 REPOSITORY ?= model_repository
@@ -16,7 +17,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model doctor train evaluate test test-slow lint format clean
+.PHONY: help setup demo serve model doctor train evaluate test test-slow lint format load clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -35,6 +36,11 @@ $(VENV)/.installed: build/requirements.txt build/constraints.txt clients/python/
 $(TRAINING): build/requirements-training.txt $(VENV)/.installed
 	@echo "Adding what training needs to $(VENV)"
 	@$(VENV)/bin/pip install --disable-pip-version-check -r build/requirements-training.txt
+	@touch $@
+
+$(LOADTEST): loadtest/requirements.txt $(VENV)/.installed
+	@echo "Adding what load tests need to $(VENV)"
+	@$(VENV)/bin/pip install --disable-pip-version-check -r loadtest/requirements.txt
 	@touch $@
 
 demo: setup $(DEMO)/ram/1/manifest.json ## Build the demo model, serve it, tag some pictures, stop the server
@@ -63,11 +69,16 @@ $(DEMO)/ram/1/manifest.json: $(DEMO_SOURCES) | setup
 	@rm -rf $(DEMO)
 	@$(BUILD_DEMO) $(DEMO)
 
-test: $(TRAINING) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
+test: $(TRAINING) $(LOADTEST) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
 	$(RUN) -m pytest
 
-test-slow: $(TRAINING) ## Run the slow tests too: the full-size models
+test-slow: $(TRAINING) $(LOADTEST) ## Run the slow tests too: the full-size models
 	$(RUN) -m pytest -m "slow or not slow"
+
+load: $(LOADTEST) ## Load-test the server that runs, for 30 s; UI=1 for locust's page, ARGS="--rate 20 …"
+	@$(VENV)/bin/locust --config loadtest/locust.conf --locustfile loadtest/locustfile.py \
+		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
+		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
 
 lint: setup ## Check style
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -11,25 +11,30 @@ def add_options(parser) -> None:
     Types and defaults are plain (no None, no Path): the web page keeps a value's type, and a
     master sends all of them to its workers. There are no groups: of these the page shows nothing.
     """
-    add = parser.add_argument
+
+    def add(name: str, *, default: object, help: str, **keywords: object) -> None:
+        # The page shows a default by itself, and would not fill in %(default)s.
+        note = f" (default: {default})" if default else ""
+        parser.add_argument(name, default=default, help=help + note, **keywords)
+
     add(
         "--grpc-server",
         metavar="HOST:PORT",
         default="127.0.0.1:8001",
-        help="Triton's gRPC address (default: %(default)s); --host is its HTTP address",
+        help="Triton's gRPC address; --host is its HTTP address",
     )
     add(
         "--metrics-url",
         metavar="URL",
         default="http://127.0.0.1:8002/metrics",
-        help="Triton's metrics, for the time in its queues (default: %(default)s)",
+        help="Triton's metrics, for the time in its queues",
     )
     add(
         "--timeout",
         metavar="SECONDS",
         type=float,
         default=10.0,
-        help="what takes longer is a failure (default: %(default)g)",
+        help="what takes longer is a failure",
     )
     add(
         "--images",
@@ -42,21 +47,21 @@ def add_options(parser) -> None:
         metavar="0..1",
         type=float,
         default=0.5,
-        help="of the requests that set one (default: %(default)g)",
+        help="of the requests that set one",
     )
     add(
         "--top-k",
         metavar="N",
         type=int,
         default=5,
-        help="of the requests that set one (default: %(default)d)",
+        help="of the requests that set one",
     )
     add(
         "--batch",
         metavar="N",
         type=int,
         default=4,
-        help="images in a batch that a client sends (default: %(default)d)",
+        help="images in a batch that a client sends",
     )
     add(
         "--tolerance",
@@ -64,7 +69,7 @@ def add_options(parser) -> None:
         type=float,
         default=0.005,
         help="how far a score may differ from before the load; tags nearer than that to their "
-        "threshold may come and go (default: %(default)g)",
+        "threshold may come and go",
     )
     add(
         "--expected",
@@ -87,7 +92,7 @@ def add_options(parser) -> None:
         metavar="SECONDS",
         type=float,
         default=30.0,
-        help="how long each of several rates lasts (default: %(default)g)",
+        help="how long each of several rates lasts",
     )
     add(
         "--max-p99",
@@ -101,7 +106,7 @@ def add_options(parser) -> None:
         metavar="0..1",
         type=float,
         default=0.0,
-        help="share of requests that fail or are answered wrongly (default: %(default)g)",
+        help="share of requests that fail or are answered wrongly",
     )
     add(
         "--min-throughput",
@@ -113,6 +118,7 @@ def add_options(parser) -> None:
     add(
         "--ramp",
         action="store_true",
+        default=False,
         include_in_web_ui=False,
         help="find the highest rate of arrivals that keeps p99 under --max-p99; --run-time "
         "is not looked at",
@@ -123,7 +129,7 @@ def add_options(parser) -> None:
         type=float,
         default=1.0,
         include_in_web_ui=False,
-        help="requests a second to begin with (default: %(default)g)",
+        help="requests a second to begin with",
     )
     add(
         "--ramp-to",
@@ -131,7 +137,7 @@ def add_options(parser) -> None:
         type=float,
         default=10000.0,
         include_in_web_ui=False,
-        help="requests a second to end at (default: %(default)g)",
+        help="requests a second to end at",
     )
     add(
         "--ramp-step",
@@ -139,7 +145,7 @@ def add_options(parser) -> None:
         type=float,
         default=15.0,
         include_in_web_ui=False,
-        help="how long each rate is tried (default: %(default)g)",
+        help="how long each rate is tried",
     )
     add(
         "--ramp-precision",
@@ -147,7 +153,7 @@ def add_options(parser) -> None:
         type=float,
         default=0.1,
         include_in_web_ui=False,
-        help="how narrowly the knee is enclosed (default: %(default)g)",
+        help="how narrowly the knee is enclosed",
     )
     add("--plot", metavar="FILE", default="", include_in_web_ui=False,
         help="PNG of latency over time, with the server's queue time beside it")  # fmt: skip

@@ -1,7 +1,6 @@
 """The course of a run: what happens when locust starts, when a test starts and when it ends.
 
-A process alone does everything. Distributed, the master takes the expected answers and judges the
-run; the workers get the answers from it, and send the requests.
+Distributed, the master takes the expected answers and judges the run; workers send the requests.
 """
 
 import random
@@ -27,7 +26,7 @@ from rehearsal import rehearse
 from session import Session, find_pictures
 from timeline import Timeline
 from traffic import Traffic, make_kinds
-from transports import require_server
+from transports import GrpcTransport, require_server
 from users import HttpUser
 
 # gRPC waits for each call in a thread of gevent's pool. Of its ten, slow answers would hold all,
@@ -44,6 +43,7 @@ class Unsent(Exception):
     """A request was due, but all users were waiting for answers when the run ended."""
 
 
+# All of them say in one line what is wrong.
 PROBLEMS = (ExpectedError, PicturesError, LoadError, RamError)
 
 
@@ -57,6 +57,7 @@ class Run:
         self.expected: Expected | None = None
         self.timeline: Timeline | None = None
         self.verdict: list[str] = []
+        self.is_stopped = False
         environment.ram_session = None
         runner = environment.runner
         self.workers = Workers(runner) if isinstance(runner, MasterRunner) else None
@@ -96,11 +97,16 @@ class Run:
     def on_test_start(self, environment: Environment) -> None:
         """Begin to count. Under the web page each test has options, and so answers, of its own."""
         environment.ram_session = None
+        environment.process_exit_code = 1  # until the run is judged
+        self.is_stopped = False
         try:
             if not self.options.headless or self.worker:
                 self.prepare()
+            if self.is_stopped:
+                raise LoadError("the run time was over before the expected answers were all taken")
         except PROBLEMS as error:
-            sys.stderr.write(f"load: {error}\n")  # and users find no session, and stop
+            sys.stderr.write(f"load: {error}\n")
+            gevent.spawn_later(1, environment.runner.stop)  # users find no session, and do nothing
             return
         if self.workers:
             self.workers.begin(self.expected)
@@ -118,13 +124,13 @@ class Run:
     def prepare(self) -> None:
         """Find the pictures, and the answers to them.
 
-        Raises:
-            ExpectedError, PicturesError, LoadError, RamError: they can't be had.
+        Raises one of `PROBLEMS` where they can't be had.
         """
         options = self.options
         self.check_options()
         kinds = make_kinds(options.threshold, options.top_k, options.batch)
-        pictures, broken = find_pictures(options.images)
+        # In a real thread: a worker that is busy for seconds would be taken for dead.
+        pictures, broken = gevent.get_hub().threadpool.apply(find_pictures, (options.images,))
         if self.worker:
             self.expected = self.worker.expected
             if self.expected is None:
@@ -145,13 +151,9 @@ class Run:
             return Expected.load(path, options.tolerance)
         print(f"load: asking for {len(pictures)} pictures' answers before the load", flush=True)
         expected = rehearse(
-            options.grpc_server,
-            options.timeout,
-            pictures,
-            broken,
-            kinds.values(),
-            options.tolerance,
-        )
+            GrpcTransport(options.grpc_server, options.timeout),
+            pictures, broken, list(kinds.values()), options.tolerance,
+        )  # fmt: skip
         alike, pairs = expected.alike()
         print(f"load: a swap of answers would show in {pairs - alike} of {pairs} pairs of pictures")
         if expected.thresholds is None:
@@ -174,6 +176,7 @@ class Run:
 
     def on_test_stopping(self, environment: Environment) -> None:
         """Wait for all answers before locust ends the users, so that none is left uncounted."""
+        self.is_stopped = True
         if self.workers:
             self.workers.finish(self.options.timeout + 2 * GRACE)
         else:

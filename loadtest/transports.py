@@ -23,6 +23,7 @@ class GrpcTransport:
     name = "gRPC"
 
     def __init__(self, server: str, timeout: float):
+        self.server = server
         # No retries: a load test has to see what was refused.
         self._client = RamClient(server, timeout=timeout, retries=0)
 
