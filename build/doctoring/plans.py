@@ -9,7 +9,7 @@ from .finding import Finding, error, fine, unknown, warning
 from .inspected import ENGINES, Inspected, read_json
 from .machine import Gpu
 
-BUILD = "run 'make plans' on this machine, in the serving image"
+BUILD = "restart the container, which builds it, or 'make plans' (build/make_plans.py) inside"
 AMPERE = 8.0  # first compute capability that hardware-compatible plans run on
 GRAPHS = {"ram_encoder": TYPED_ENCODER, "ram_head": TYPED_HEAD}
 INPUTS = {"ram_encoder": "pixels", "ram_head": "image_embeds"}
