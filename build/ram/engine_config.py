@@ -1,0 +1,139 @@
+"""What a model's config asks of its engine: names, types, shapes, and an optimisation profile."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+FREE = -1  # a dimension that is known only when a request comes
+
+
+class EngineConfigError(ValueError):
+    """A config can't be read, or a graph does not fit it; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """An input or output of an engine.
+
+    Attributes:
+        name: the tensor's.
+        type: as Triton's configs write it without `TYPE_`: `UINT8`, `FP32`, …
+        shape: with the batch first; `FREE` where a dimension is not fixed.
+        is_input: or an output.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    is_input: bool
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes of one input: the smallest, the one to be fastest at, and the largest."""
+
+    input: str
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def as_dict(self) -> dict[str, dict[str, list[int]]]:
+        """Return the shapes by the input's name, for `plan.json`."""
+        shapes = {"min": list(self.min), "opt": list(self.opt), "max": list(self.max)}
+        return {self.input: shapes}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The part of a `config.pbtxt` that an engine must fit.
+
+    Attributes:
+        path: the file.
+        model: its message.
+    """
+
+    path: Path
+    model: ModelConfig
+
+    @classmethod
+    def read(cls, path: Path) -> "EngineConfig":
+        """Read a config.
+
+        Raises:
+            EngineConfigError: it is missing, or no config.
+        """
+        try:
+            return cls(path, text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig()))
+        except OSError as error:
+            raise EngineConfigError(f"{path}: can't be read ({error.strerror})") from error
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            raise EngineConfigError(f"{path}: {' '.join(str(error).split())}") from error
+
+    def check(self, bindings: Iterable[Binding]) -> None:
+        """Compare a network's inputs and outputs with the config's.
+
+        Raises:
+            EngineConfigError: a name or type differs, the batch is not free, or another dimension
+                is free or not what the config says.
+        """
+        found = {binding.name: binding for binding in bindings}
+        configured = self._bindings()
+        if missing := configured.keys() - found.keys():
+            raise self._error(f"the graph has no tensor {_names(missing)}")
+        if unexpected := found.keys() - configured.keys():
+            raise self._error(f"the graph's {_names(unexpected)} is not in the config")
+        for name, wanted in configured.items():
+            self._compare(found[name], wanted)
+
+    def profile(self, bindings: Iterable[Binding]) -> Profile:
+        """Return the shapes that the engine has to take: batches from 1 to `max_batch_size`.
+
+        It is made fastest for the largest preferred batch: there a busy server spends its time.
+        """
+        (source,) = (binding for binding in bindings if binding.is_input)
+        batching = self.model.dynamic_batching
+        largest = max(self.model.max_batch_size, 1)
+        preferred = max(batching.preferred_batch_size, default=largest)
+        if not 1 <= preferred <= largest:
+            raise self._error(f"a preferred batch of {preferred} is over max_batch_size {largest}")
+        return Profile(
+            source.name, *((size, *source.shape[1:]) for size in (1, preferred, largest))
+        )
+
+    def _bindings(self) -> dict[str, Binding]:
+        return {
+            entry.name: Binding(
+                entry.name,
+                DataType.Name(entry.data_type).removeprefix("TYPE_"),
+                (FREE, *entry.dims),
+                is_input,
+            )
+            for entries, is_input in ((self.model.input, True), (self.model.output, False))
+            for entry in entries
+        }
+
+    def _compare(self, found: Binding, wanted: Binding) -> None:
+        if found.is_input != wanted.is_input:
+            raise self._error(f"'{found.name}' is {'no output' if found.is_input else 'no input'}")
+        if found.type != wanted.type:
+            raise self._error(f"'{found.name}' is {found.type} in the graph, {wanted.type} here")
+        batch, *sizes = found.shape
+        if batch != FREE:
+            raise self._error(f"'{found.name}' has a fixed batch of {batch}")
+        if FREE in sizes:
+            raise self._error(f"'{found.name}' has free dimensions beside the batch: {sizes}")
+        dims = list(wanted.shape[1:])
+        if len(sizes) != len(dims) or any(
+            dim not in (FREE, size) for size, dim in zip(sizes, dims, strict=True)
+        ):
+            raise self._error(f"'{found.name}' is {sizes} in the graph, {dims} here")
+
+    def _error(self, text: str) -> EngineConfigError:
+        return EngineConfigError(f"{self.path}: {text}")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))

@@ -1,0 +1,156 @@
+"""Plans on disk: what a plan was built of and for, whether it still fits, and writing one."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+
+from .cuda_device import Device
+from .engine import TENSORRT, Advance, Network, Options
+from .engine_config import EngineConfig
+from .layout import MANIFEST, TYPED_ENCODER, TYPED_HEAD
+from .repository import Repository, sha256
+
+GRAPHS = (TYPED_ENCODER, TYPED_HEAD)
+PLAN, FACTS = "model.plan", "plan.json"
+# What plan.json calls the options.
+OPTION_FACTS = {"level": "builder_level", "version_compatible": "version_compatible",
+                "hardware_compatible": "hardware_compatible"}  # fmt: skip
+AMPERE = 8  # first compute capability of hardware-compatible plans
+
+
+class PlanError(ValueError):
+    """A plan can't be made; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class PlanBuilder:
+    """Makes plans of a repository's typed graphs, for one GPU and one TensorRT.
+
+    Attributes:
+        repository: where the graphs are, and the plans go.
+        trt: TensorRT's module; not RTX's, whose engines are no plans.
+        device: the GPU.
+        options: how to build.
+        say: called with a line when something is done.
+    """
+
+    repository: Repository
+    trt: ModuleType
+    device: Device
+    options: Options
+    say: Callable[[str], None] = print
+
+    def __post_init__(self) -> None:
+        """Refuse TensorRT-RTX.
+
+        Raises:
+            PlanError: `trt` is not TensorRT.
+        """
+        if not hasattr(self.trt, "__version__") or "rtx" in self.trt.__name__:
+            raise PlanError("engines of TensorRT-RTX are no plans: Triton does not load them")
+
+    def make(self, graph: Path, advance: Advance, force: bool = False) -> bool:
+        """Build the plan of one of `GRAPHS`, unless there is one that fits.
+
+        Returns:
+            Whether it was built.
+
+        Raises:
+            PlanError: the graph is missing.
+            EngineConfigError, EngineError: the config does not fit, or TensorRT gives up.
+            RepositoryError: another build is writing, or the folder can't be written.
+        """
+        path = self.repository.root / graph
+        model = graph.parts[0]
+        if not path.is_file():
+            raise PlanError(
+                f"{path} is missing: run 'make model' first, with PRECISION=float16 or bfloat16"
+            )
+        config = EngineConfig.read(self.repository.root / model / "config.pbtxt")
+        network = Network(self.trt, path)
+        config.check(network.bindings)
+        profile = config.profile(network.bindings)
+        facts = self._facts(path, profile.as_dict())
+        if not force and fits(path.parent, facts, self.options):
+            self.say(f"{model}: the plan fits this GPU, TensorRT and config")
+            return False
+        # For all of the building, so that nobody changes the graph beneath it.
+        with self.repository.staging() as staging:
+            cache = self._cache_file()
+            measured = cache.read_bytes() if cache.is_file() else b""
+            engine, measured = network.build(profile, self.options, measured, advance)
+            (staging / cache.name).write_bytes(measured)
+            (staging / cache.name).replace(cache)
+            install(staging, path.parent, engine, facts)
+        self.say(f"{model}: {path.parent / PLAN}, {len(engine) / 2**20:.0f} MiB")
+        return True
+
+    def _facts(self, graph: Path, profiles: dict) -> dict:
+        typed = (self.repository.manifest() or {}).get("typed") or {}
+        return {
+            "graph_sha256": sha256(graph),
+            "tensorrt": self.trt.__version__,
+            "flavour": TENSORRT,
+            "gpu": self.device.name,
+            "compute_capability": self.device.compute_capability,
+            "precision": typed.get("precision"),
+            "profiles": profiles,
+            "builder_level": self.options.level,
+            "version_compatible": self.options.version_compatible,
+            "hardware_compatible": self.options.hardware_compatible,
+        }
+
+    def _cache_file(self) -> Path:
+        """Where the builder's measurements are kept: they hold for one TensorRT and GPU."""
+        capability = self.device.compute_capability
+        name = f"timing-{self.trt.__version__}-{capability}.cache"
+        return (self.repository.root / MANIFEST).with_name(name)
+
+
+def fits(folder: Path, wanted: dict, options: Options) -> bool:
+    """Tell whether a version folder's plan runs here, and has every option that was asked for.
+
+    Args:
+        folder: holds `model.plan` and `plan.json`.
+        wanted: the facts that a plan built now would have.
+        options: those that are not the defaults were asked for.
+    """
+    try:
+        found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        plan = sha256(folder / PLAN)
+    except (OSError, ValueError):
+        return False
+    if not isinstance(found, dict) or found.get("plan_sha256") != plan:
+        return False
+    same = {name for name in wanted if found.get(name) == wanted[name]}
+    if found.get("hardware_compatible") and int(wanted["compute_capability"][:-2]) >= AMPERE:
+        same |= {"gpu", "compute_capability"}
+    if found.get("version_compatible") and _major(found) == _major(wanted):
+        same.add("tensorrt")
+    defaults = asdict(Options())
+    asked = {name for name, value in asdict(options).items() if value != defaults[name]}
+    return wanted.keys() <= same | {OPTION_FACTS[name] for name in defaults.keys() - asked}
+
+
+def install(staging: Path, folder: Path, engine: bytes | memoryview, facts: dict) -> None:
+    """Bring a plan and its facts into a version folder, so that a plan never has another's facts.
+
+    Args:
+        staging: a folder on the same file system.
+        folder: the model's version folder.
+        engine: the plan.
+        facts: what `plan.json` says, but for the plan's own hash.
+    """
+    (staging / PLAN).write_bytes(engine)
+    facts = {"plan_sha256": sha256(staging / PLAN)} | facts
+    (staging / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    # A plan without its facts is built again: the right end of an interruption.
+    (folder / FACTS).unlink(missing_ok=True)
+    for name in (PLAN, FACTS):
+        (staging / name).replace(folder / name)
+
+
+def _major(facts: dict) -> str:
+    return str(facts.get("tensorrt")).split(".")[0]
