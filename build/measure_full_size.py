@@ -50,6 +50,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, 
         "make model: load the checkpoint": "exporting",
         "make model: export to ONNX": "checking",
         "make model: compare with PyTorch": "largest logit difference",
+        "make model: half-precision graphs": "activations reach",
         "make model: install": "ready to serve",
     }
     yield from run(
