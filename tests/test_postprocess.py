@@ -125,6 +125,12 @@ def test_logits_that_overflowed_are_an_error_instead_of_no_tags(logits, vocabula
         postprocess(logits, vocabulary, [Options()] * 5)
 
 
+@pytest.mark.parametrize("width", [39, 41])
+def test_logits_of_another_vocabulary_are_an_error_whatever_the_options(vocabulary, width):
+    with pytest.raises(ValueError, match=f"{width} tags, but the vocabulary has 40"):
+        postprocess(np.zeros((1, width), np.float32), vocabulary, [Options(threshold=0.5)])
+
+
 def test_a_saved_vocabulary_is_read_back_as_it_was(vocabulary, tmp_path):
     vocabulary.save(tmp_path / "vocabulary.json")
     copy = Vocabulary.load(tmp_path / "vocabulary.json")

@@ -196,8 +196,14 @@ def postprocess(
 
     Raises:
         RequestError: an option is out of range.
+        ValueError: the model has another number of tags than the vocabulary.
         FloatingPointError: the model returned a logit that is no finite number.
     """
+    if logits.shape[1] != len(vocabulary.tags):
+        raise ValueError(
+            f"logits: {logits.shape[1]} tags, but the vocabulary has {len(vocabulary.tags)}; "
+            "ram_head and ram_postprocess are of different builds"
+        )
     if not np.isfinite(logits).all():
         raise FloatingPointError("logits: not finite; the model's precision has overflowed")
     rows = [select(row, vocabulary, wish) for row, wish in zip(logits, options, strict=True)]
