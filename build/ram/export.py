@@ -1,9 +1,10 @@
-"""Model to ONNX: one graph for the encoder, one for the head, with fixed parts folded in."""
+"""Model to ONNX: a graph for the encoder, and two for the head: with its labels folded in, and with
+labels as an input."""
 
 import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from .tagging_head import TaggingHead
 
 OPSET = 20  # the first with Gelu as one operator, the last that TensorRT 10.0 reads
 EXAMPLE_BATCH = 2  # the exporter takes a batch of 1 for a constant
+EXAMPLE_LABELS = 3  # likewise; another number than the batch, or the exporter takes both for one
 
 
 class FoldedEncoder(nn.Module):
@@ -64,30 +66,50 @@ def export_model(model: RAM, encoder_path: Path, head_path: Path) -> None:
     variant = model.variant
     size = variant.image_size
     pixels = torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
-    _export(FoldedEncoder(model.encoder), pixels, "pixels", ("image_embeds", "embedding"),
-            encoder_path)  # fmt: skip
+    _export(FoldedEncoder(model.encoder), {"pixels": (pixels, "batch")},
+            ("image_embeds", "embedding"), encoder_path)  # fmt: skip
     image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
-    _export(FoldedHead(model.head, model.label_embed), image_embeds, "image_embeds", ("logits",),
-            head_path)  # fmt: skip
+    _export(FoldedHead(model.head, model.label_embed), {"image_embeds": (image_embeds, "batch")},
+            ("logits",), head_path)  # fmt: skip
+
+
+def export_open_head(model: RAM, path: Path) -> None:
+    """Write the head that is given its labels, float32, with its weights in a file beside it.
+
+    `image_embeds` float32 (batch, tokens, width) and `label_embeds` float32 (labels, label_width)
+    to `logits` float32 (batch, labels). Batch and labels are free, and independent of each other:
+    the same labels are asked of every image.
+    """
+    variant = model.variant
+    image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
+    label_embeds = torch.zeros(EXAMPLE_LABELS, variant.label_width)
+    examples = {"image_embeds": (image_embeds, "batch"), "label_embeds": (label_embeds, "labels")}
+    _export(model.head, examples, ("logits",), path)
 
 
 def _export(
-    module: nn.Module, example: Tensor, input_name: str, output_names: Sequence[str], path: Path
+    module: nn.Module,
+    examples: Mapping[str, tuple[Tensor, str]],
+    output_names: Sequence[str],
+    path: Path,
 ) -> None:
+    """Export a module; `examples` are its inputs, and what their free first dimension is called."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
             module.eval(),
-            (example,),
+            tuple(example for example, _ in examples.values()),
             path,
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            input_names=[input_name],
+            input_names=list(examples),
             output_names=list(output_names),
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            dynamic_shapes=tuple(
+                {0: torch.export.Dim(size, min=1)} for _, size in examples.values()
+            ),
             external_data=True,
         )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 ENCODER = Path("ram_encoder/1/model.onnx")
 HEAD = Path("ram_head/1/model.onnx")
+OPEN_HEAD = Path("ram_open_head/1/model.onnx")  # that is given its labels
 # The same graphs in half precision, which TensorRT makes plans of.
 TYPED_ENCODER = ENCODER.with_name("typed.onnx")
 TYPED_HEAD = HEAD.with_name("typed.onnx")

@@ -38,6 +38,25 @@ def onnx_tagger(encoder_path: Path, head_path: Path) -> Tagger:
     return tag
 
 
+def open_tagger(model: RAM, open_head_path: Path, label_embeds: np.ndarray) -> Tagger:
+    """Return PyTorch's encoder and the graph of the head that is given its labels, as one function.
+
+    Args:
+        model: its encoder is used.
+        open_head_path: what `export_open_head` wrote.
+        label_embeds: float32 (tags, label_width).
+    """
+    precision = {"INFERENCE_PRECISION_HINT": "f32"}
+    head = openvino.Core().compile_model(open_head_path, "CPU", precision)
+
+    def tag(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            image_embeds = model.encoder(torch.from_numpy(pixels)).numpy()
+        return head({"image_embeds": image_embeds, "label_embeds": label_embeds})["logits"].copy()
+
+    return tag
+
+
 def run(tagger: Tagger, batches: Iterable[np.ndarray]) -> np.ndarray:
     """Tag all batches; returns their logits, (images, tags) float32, in order."""
     return np.concatenate([tagger(pixels) for pixels in batches])
