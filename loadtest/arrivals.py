@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import gevent
 from gevent.queue import Empty, Queue
 
+ROUNDING = 1e-6  # of a step: what sums of times may lack
+
 
 def due_times(
     rates: list[float], step: float, start: float, share: tuple[int, int] = (0, 1)
@@ -24,7 +26,7 @@ def due_times(
         if count % processes == number:
             yield due
         count += 1
-        due += 1 / rates[min(int((due - start) / step), len(rates) - 1)]
+        due += 1 / rates[min(int((due - start) / step + ROUNDING), len(rates) - 1)]
 
 
 class Arrivals:

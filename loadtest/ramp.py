@@ -58,32 +58,37 @@ class Ramp(LoadTestShape):
         super().__init__()
         self._begun = self._ended = None
         self._rate = 0.0
-        self._spawned = False
+        self._asked_for_users = False
 
     def tick(self) -> tuple[int, float] | None:
         """Go on, once a second; None ends the run."""
         users = self.environment.parsed_options.num_users or 1
-        now = time.perf_counter()
-        if not self._spawned:
-            self._spawned = True  # this very answer lets locust spawn them
+        if not self._asked_for_users:
+            self._asked_for_users = True
         elif not self.levels and self.environment.runner.user_count < users:
             # Workers first make their pictures; where they can't, no users come.
-            return None if self.get_run_time() > SPAWN_TIMEOUT else (users, users)
-        elif self._begun is None:
+            if self.get_run_time() > SPAWN_TIMEOUT:
+                return None
+        elif not self._go_on(time.perf_counter()):
+            return None
+        return users, users
+
+    def _go_on(self, now: float) -> bool:
+        """Begin, end or judge a level; tells whether there is more to do."""
+        if self._ended is not None and now - self._ended >= self.settle and self.pending() == 0:
+            self._judge()
+            self._begun = self._ended = None
+        if self._begun is None:
             self._rate = self.search.rate()
             if self._rate is None:
-                return None
+                return False
             self._before = Counts.of(self.environment.stats.total)
             self._begun = now
             self.set_rate(self._rate)
-        elif self._ended is None:
-            if now - self._begun >= self.step:
-                self.set_rate(0)
-                self._ended = now
-        elif now - self._ended >= self.settle and self.pending() == 0:
-            self._judge()
-            self._begun = self._ended = None
-        return users, users
+        elif self._ended is None and now - self._begun >= self.step:
+            self.set_rate(0)
+            self._ended = now
+        return True
 
     def _judge(self) -> None:
         counts = Counts.of(self.environment.stats.total) - self._before

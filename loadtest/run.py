@@ -16,6 +16,7 @@ from knee import KneeSearch
 from limits import Limits
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
 from options import limits_of, problem, rates_of
 from percentiles import Counts
 from pictures import PicturesError
@@ -58,7 +59,8 @@ class Run:
         self.timeline: Timeline | None = None
         self.verdict: list[str] = []
         self.is_stopped = False
-        environment.ram_session = None
+        self.session: Session | None = None  # none before the test, and in a master
+        environment.ram = self
         runner = environment.runner
         self.workers = Workers(runner) if isinstance(runner, MasterRunner) else None
         self.worker = None
@@ -74,15 +76,10 @@ class Run:
         """The command line's options, as the web page may have changed them."""
         return self.environment.parsed_options
 
-    @property
-    def session(self) -> Session | None:
-        """What this process sends; None before the test, and in a master."""
-        return self.environment.ram_session
-
     def begin(self) -> None:
         """Do what can be done before the test starts, or end with a line that says what is wrong.
 
-        Without the web page that is nearly everything, since the run time counts from the start.
+        Without the web page that is nearly all, since the run time counts from the start.
         """
         try:
             self.check_options()
@@ -96,7 +93,7 @@ class Run:
 
     def on_test_start(self, environment: Environment) -> None:
         """Begin to count. Under the web page each test has options, and so answers, of its own."""
-        environment.ram_session = None
+        self.session = None
         environment.process_exit_code = 1  # until the run is judged
         self.is_stopped = False
         try:
@@ -114,7 +111,7 @@ class Run:
             is_open = self.options.rate or self.options.ramp
             share = self.worker.share if self.worker else (0, 1)
             arrivals = Arrivals(share) if is_open else None
-            environment.ram_session = Session(self.traffic, self.expected, arrivals)
+            self.session = Session(self.traffic, self.expected, arrivals)
         if not self.worker:
             environment.stats.clear_all()  # their clock ran while answers were taken
             self.verdict.clear()
@@ -129,8 +126,7 @@ class Run:
         options = self.options
         self.check_options()
         kinds = make_kinds(options.threshold, options.top_k, options.batch)
-        # In a real thread: a worker that is busy for seconds would be taken for dead.
-        pictures, broken = gevent.get_hub().threadpool.apply(find_pictures, (options.images,))
+        pictures, broken = find_pictures(options.images)
         if self.worker:
             self.expected = self.worker.expected
             if self.expected is None:
@@ -200,6 +196,8 @@ class Run:
         """Judge the run."""
         if self.timeline is None:
             return
+        if self.options.csv_prefix:
+            gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)  # locust's files lack what comes later
         self.timeline.stop()
         if self.options.plot:
             draw(self.timeline.samples, Path(self.options.plot), self.options.max_p99)

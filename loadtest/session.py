@@ -7,7 +7,7 @@ from pathlib import Path
 import gevent
 from arrivals import Arrivals
 from expected import Expected
-from pictures import Picture, make_broken, make_mixed, read_folder
+from pictures import Picture, PicturesError, make_broken, make_mixed, read_folder
 from traffic import Traffic
 
 POLL_INTERVAL = 0.02  # seconds
@@ -57,8 +57,20 @@ class Session:
 def find_pictures(folder: str) -> tuple[list[Picture], list[Picture]]:
     """Return what to send, good and broken: of this folder, or made for it where there is none.
 
+    It works in a real thread: a worker that is busy for seconds would be taken for dead.
+
     Raises:
         PicturesError: there are no pictures.
     """
-    pictures = read_folder(Path(folder)) if folder else make_mixed()
+    found = gevent.get_hub().threadpool.apply(_find_pictures, (folder,))
+    if isinstance(found, PicturesError):
+        raise found
+    return found
+
+
+def _find_pictures(folder: str) -> tuple[list[Picture], list[Picture]] | PicturesError:
+    try:
+        pictures = read_folder(Path(folder)) if folder else make_mixed()
+    except PicturesError as error:
+        return error  # gevent would print one that was raised in a thread
     return pictures, make_broken(pictures)

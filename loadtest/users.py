@@ -19,7 +19,7 @@ class RamUser(User):
 
     def on_start(self) -> None:
         """Connect, and wait for the first request."""
-        self.session = self.environment.ram_session
+        self.session = self.environment.ram.session
         if self.session is None:
             raise StopUser
         self.transport = self.connect(self.environment)

@@ -1,0 +1,205 @@
+"""The load test: what it calls right and wrong, and what it makes of a server that is too slow."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as grpc
+from PIL import Image
+from thresholds import find_thresholds
+
+LOADTEST = Path(__file__).parents[1] / "loadtest"
+# The tiny model's scores are tiny too, as are its thresholds.
+SETTINGS = ("--threshold", "0.0005", "--tolerance", "0.00001")
+
+
+def start(server, images, *options):
+    command = [
+        Path(sys.executable).with_name("locust"), "--config", LOADTEST / "locust.conf",
+        "--locustfile", LOADTEST / "locustfile.py", "--headless", "--only-summary",
+        "--host", f"http://{server.http}", "--grpc-server", server.grpc,
+        "--metrics-url", server.metrics, "--images", images, *SETTINGS, *options,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process):
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, stdout, stderr
+
+
+def load(server, images, *options):
+    return finish(start(server, images, *options))
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def images(picture_files, tmp_path_factory):
+    """A folder of four pictures that the model tells apart, in three formats and sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    pictures = [path for path in picture_files if path.suffix == ".png"][:4]
+    formats = ("png", "jpg", "webp", "png")
+    for path, suffix, side in zip(pictures, formats, (384, 640, 240, 100), strict=True):
+        with Image.open(path) as image:
+            image.convert("RGB").resize((side, side)).save(folder / f"{path.stem}.{suffix}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def healthy_run(server, images, tmp_path_factory):
+    """A run in which nothing is wrong, and the folder with what it wrote."""
+    folder = tmp_path_factory.mktemp("run")
+    result = load(
+        server, images, "--users", 4, "--run-time", "3s", "--expected", folder / "expected.json",
+        "--csv", folder / "requests", "--html", folder / "report.html",
+        "--plot", folder / "latency.png",
+    )  # fmt: skip
+    return *result, folder
+
+
+def test_a_healthy_server_passes_over_both_protocols_with_all_kinds_of_requests(healthy_run):
+    status, stdout, stderr, folder = healthy_run
+    assert status == 0, stdout + stderr
+    assert "kept      failures   0 of " in stdout
+    kinds = {"plain", "threshold 0.0005", "top_k 5", "batch of 4", "broken"}
+    sent = {(row["Type"], row["Name"]) for row in rows(folder / "requests_stats.csv")}
+    assert {("gRPC", kind) for kind in kinds} <= sent
+    assert ("HTTP", "plain") in sent
+    assert rows(folder / "requests_failures.csv") == []
+
+
+def test_a_run_leaves_report_and_plot(healthy_run):
+    *_, folder = healthy_run
+    assert "Aggregated" in (folder / "report.html").read_text()
+    with Image.open(folder / "latency.png") as plot:
+        assert len(plot.convert("RGB").getcolors(1 << 24)) > 10, "nothing was plotted"
+
+
+def test_a_limit_that_is_exceeded_is_exit_status_1(server, images, healthy_run):
+    *_, folder = healthy_run
+    status, stdout, _ = load(
+        server, images, "--users", 2, "--run-time", "1s", "--max-p99", 0.5,
+        "--expected", folder / "expected.json",
+    )  # fmt: skip
+    assert status == 1
+    assert re.search(r"EXCEEDED  p99 +[\d.]+ ms, limit 0.5 ms", stdout)
+    assert "kept      failures" in stdout
+
+
+def test_answers_of_another_image_are_failures_and_no_responses(
+    server, images, healthy_run, tmp_path
+):
+    """Two pictures' expected answers change places: the server's then look swapped."""
+    *_, folder = healthy_run
+    values = json.loads((folder / "expected.json").read_text())
+    first, second = list(values["pictures"])[:2]
+    pictures = values["pictures"]
+    pictures[first], pictures[second] = pictures[second], pictures[first]
+    doctored = tmp_path / "doctored.json"
+    doctored.write_text(json.dumps(values))
+    status, stdout, _ = load(
+        server, images, "--users", 2, "--run-time", "1s", "--expected", doctored,
+        "--csv", tmp_path / "requests",
+    )  # fmt: skip
+    assert status == 1 and "EXCEEDED  failures" in stdout
+    failures = rows(tmp_path / "requests_failures.csv")
+    assert all("WrongAnswer" in row["Error"] for row in failures)
+    assert any("swapped, this is the answer of" in row["Error"] for row in failures)
+    failed = {row["Name"] for row in failures}
+    assert "plain" in failed and "broken" not in failed
+
+
+def test_a_server_that_stalls_cannot_hide_in_the_open_loop(server, images, healthy_run, tmp_path):
+    """Stopped when the load begins: four users could send four requests, but 60 were due."""
+    *_, folder = healthy_run
+    process = start(
+        server, images, "--users", 4, "--run-time", "3s", "--rate", 20,
+        "--expected", folder / "expected.json", "--csv", tmp_path / "requests",
+    )  # fmt: skip
+    logged = iter(process.stderr.readline, "")
+    try:
+        assert any("Ramping to 4 users" in line for line in logged)
+        os.killpg(server.process_group, signal.SIGSTOP)
+        assert any("run-time limit reached" in line for line in logged)
+    finally:
+        os.killpg(server.process_group, signal.SIGCONT)
+    status, stdout, _ = finish(process)
+    assert status == 1 and "EXCEEDED  failures" in stdout
+    unsent = [row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "unsent"]
+    (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
+    assert int(unsent[0]["Request Count"]) > 30
+    assert 55 <= int(total["Request Count"]) <= 61
+    assert 1000 < float(total["Median Response Time"]) < 2500
+    assert float(total["99%"]) > 2500
+
+
+def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp_path):
+    """With pictures that take long to decode: the server can do but a few dozen a second."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(2):
+        photo.rotate(90 * index).resize((2000, 1500)).save(images / f"{index}.png")
+    status, stdout, stderr = load(
+        server, images, "--users", 20, "--ramp", "--ramp-from", 4, "--ramp-to", 512,
+        "--ramp-step", 1, "--ramp-precision", 0.5, "--max-p99", 1000, "--tags", "plain",
+    )  # fmt: skip
+    assert status == 0, stdout + stderr
+    good, bad = map(
+        float, re.search(r"knee: ([\d.]+) requests/s keep .*, ([\d.]+) do not", stdout).groups()
+    )
+    assert 4 <= good < bad <= 1.51 * good
+    levels = re.findall(r"^ +([\d.]+) +\d+ +[\d.]+ +([\d.]+) +0(.*)$", stdout, re.M)
+    for rate, p99, remark in levels:
+        assert (float(p99) <= 1000) == (remark == "") == (float(rate) <= good)
+
+
+@pytest.mark.slow
+def test_workers_send_the_load_and_the_master_judges_it(server, images, tmp_path):
+    status, stdout, stderr = load(
+        server, images, "--processes", 2, "--users", 4, "--run-time", "6s", "--rate", 10,
+        "--csv", tmp_path / "requests",
+    )  # fmt: skip
+    assert status == 0, stdout + stderr
+    (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
+    assert 40 <= int(total["Request Count"]) <= 62, "not the rate of both workers together"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--grpc-server", "127.0.0.1:9"),
+         "no server with the model 'ram' answers at '127.0.0.1:9' (gRPC): start one with"),
+        (("--images", "/nowhere"), "/nowhere"),
+        (("--ramp",), "--ramp needs the limit that it looks for: --max-p99 MS"),
+    ],
+    ids=["server", "images", "ramp"],
+)  # fmt: skip
+def test_what_cannot_run_is_told_in_one_line(server, images, options, line):
+    status, _, stderr = load(server, images, *options)
+    assert status == 1
+    assert [text for text in stderr.splitlines() if "locust.main: Starting" not in text] == [
+        next(text for text in stderr.splitlines() if text.startswith("load: ") and line in text)
+    ]
+
+
+def test_the_tags_own_thresholds_are_found_out_from_the_server(server, vocabulary):
+    with grpc.InferenceServerClient(server.grpc) as triton:
+        found = find_thresholds(triton, len(vocabulary.tags))
+    np.testing.assert_allclose(found, vocabulary.thresholds, atol=1e-6)
