@@ -17,7 +17,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model plans doctor train evaluate test test-slow lint format load clean
+.PHONY: help setup demo serve model plans doctor verify train evaluate test test-slow lint format load clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -58,6 +58,9 @@ model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin
 # In the serving image there is no .venv, and TensorRT is in the system's Python.
 plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 REPOSITORY=DIR]
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) build/make_plans.py --repository '$(REPOSITORY)' $(call options,builder-level)
+
+verify: setup ## Compare what REPOSITORY holds with its CHECKPOINT=FILE in PyTorch [IMAGES=DIR FORMAT=model.plan SERVER=host:port]
+	@$(RUN) build/verify.py --repository '$(REPOSITORY)' $(call options,checkpoint images format server)
 
 doctor: setup ## Say what is right and wrong with REPOSITORY on this machine, before it is served
 	@$(RUN) build/doctor.py --repository '$(REPOSITORY)' $(call options,profile)

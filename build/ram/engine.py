@@ -72,7 +72,7 @@ class Network:
             EngineError: there is no GPU, where TensorRT needs one; or it does not take the graph.
         """
         self._trt, self._graph = trt, graph
-        self._log = _make_log(trt)
+        self._log = make_log(trt)
         try:
             self._builder = trt.Builder(self._log)
         except (RuntimeError, TypeError) as error:  # what its constructor does without a GPU
@@ -156,7 +156,7 @@ class Network:
         return EngineError(f"{self._graph}: {text}{reason}")
 
 
-def _make_log(trt: ModuleType) -> object:
+def make_log(trt: ModuleType) -> object:
     """A logger that keeps the first error for the one line that is said."""
 
     class Log(trt.ILogger):

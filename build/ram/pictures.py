@@ -1,7 +1,7 @@
 """Pixels to compare taggers with: a folder's pictures, and noise."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +29,30 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def picture_batches(folder: Path, image_size: int) -> Iterator[np.ndarray]:
+def file_batches(folder: Path, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[list[Path]]:
+    """Yield all of a folder's pictures, a few at a time: as many as `sizes` say by turns.
+
+    Raises:
+        PictureError: there are none.
+    """
+    files = iter(picture_files(folder))
+    for size in itertools.cycle(sizes):
+        batch = list(itertools.islice(files, size))
+        if not batch:
+            return
+        yield batch
+
+
+def picture_batches(
+    folder: Path, image_size: int, sizes: Sequence[int] = BATCH_SIZES
+) -> Iterator[np.ndarray]:
     """Yield the pixels of all of a folder's pictures, (B, size, size, 3) uint8.
 
     Raises:
         PictureError: there are none, or one can't be read.
     """
-    files = iter(picture_files(folder))
-    for size in itertools.cycle(BATCH_SIZES):
-        batch = [_pixels(path, image_size) for path in itertools.islice(files, size)]
-        if not batch:
-            return
-        yield np.stack(batch)
+    for batch in file_batches(folder, sizes):
+        yield np.stack([_pixels(path, image_size) for path in batch])
 
 
 def noise_batches(image_size: int) -> Iterator[np.ndarray]:

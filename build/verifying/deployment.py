@@ -1,0 +1,100 @@
+"""A running server, asked as clients ask it, and for the logits of the same answer."""
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+from ram.agreement import FLOAT32, Limits
+from ram.half_precision import LIMITS
+from ram.served import Vocabulary, select, sigmoid
+from ram_client import Tag
+from ram_client.channel import channel_arguments
+from ram_client.errors import from_triton
+from ram_client.protocol import MODEL, read_tags, tag_request
+from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
+
+ENGINES = ("ram_encoder", "ram_head")
+HINT = "INFERENCE_PRECISION_HINT"
+# What the hint of the CPU profile says of the precision.
+HINTED = {"f32": FLOAT32, "bf16": LIMITS["bfloat16"], "f16": LIMITS["float16"]}
+RETRIES = 4
+TIMEOUT = 600.0  # seconds: a full-size model on a few cores takes minutes for a batch
+SAME_SCORE = 1e-5  # the server's numpy may round a score otherwise than ours
+
+
+class Deployment:
+    """A server that serves the ensemble; a context manager. All its calls raise `RamError`."""
+
+    def __init__(self, server: str) -> None:
+        """Connect on first use to a gRPC endpoint, `host:port`."""
+        self.server = server
+        self._triton = InferenceServerClient(server, channel_args=channel_arguments(RETRIES))
+
+    def __enter__(self) -> "Deployment":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._triton.close()
+
+    def largest_batch(self) -> int:
+        """How many images a request may have."""
+        return max(self._config(MODEL).get("max_batch_size", 0), 1)
+
+    def engine(self, typed: Limits | None) -> tuple[str, Limits]:
+        """What computes, by the configs that are served, and what that may differ by.
+
+        Args:
+            typed: the limits of TensorRT's half precision, where the repository has them.
+        """
+        backends, limits = [], []
+        for name in ENGINES:
+            config = self._config(name)
+            backend = config.get("backend") or config.get("platform", "unknown")
+            hint = config.get("parameters", {}).get(HINT, {}).get("string_value", "")
+            backends.append(f"{backend} {hint}".strip())
+            half = typed if backend.startswith("tensorrt") else None
+            limits.append(half or HINTED.get(hint, FLOAT32))
+        loosest = max(limits, key=lambda each: each.logit_difference)
+        return f"Triton, {' and '.join(dict.fromkeys(backends))}", loosest
+
+    def answer(self, images: Sequence[bytes]) -> tuple[list[list[Tag]], np.ndarray]:
+        """Tag encoded images; returns each one's tags, and the logits (images, tags)."""
+        request = tag_request(images)
+        request["outputs"].append(InferRequestedOutput("logits"))
+        try:
+            result = self._triton.infer(**request, client_timeout=TIMEOUT)
+        except InferenceServerException as error:
+            raise from_triton(error, server=self.server, timeout=TIMEOUT) from error
+        return read_tags(result), result.as_numpy("logits")
+
+    def _config(self, model: str) -> dict:
+        try:
+            answer = self._triton.get_model_config(model, as_json=True, client_timeout=TIMEOUT)
+        except InferenceServerException as error:
+            raise from_triton(error, server=self.server, timeout=TIMEOUT) from error
+        return answer["config"]
+
+
+def wrong_tag(tags: Sequence[Tag], logits: np.ndarray, vocabulary: Vocabulary) -> str:
+    """Say which of an image's tags is not what its own logits (tags,) ask for; empty if none."""
+    ids, _ = select(logits, vocabulary)
+    wanted, scores = set(ids.tolist()), sigmoid(logits)
+    for tag in tags:
+        if not 0 <= tag.id < len(scores):
+            return f"there is no tag {tag.id}"
+        names = vocabulary.tags[tag.id], vocabulary.tags_zh[tag.id]
+        if (tag.name, tag.name_zh) != names:
+            return f"tag {tag.id} is called '{tag.name}', not '{names[0]}'"
+        if not abs(tag.score - scores[tag.id]) <= SAME_SCORE:
+            return f"'{tag.name}' has the score {tag.score:.5f}, its logit says otherwise"
+    for identity in wanted ^ {tag.id for tag in tags}:
+        if abs(scores[identity] - vocabulary.thresholds[identity]) > SAME_SCORE:
+            kind = "is missing" if identity in wanted else "is below its threshold"
+            return f"'{vocabulary.tags[identity]}' {kind}"
+    return ""
