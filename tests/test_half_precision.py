@@ -15,11 +15,20 @@ from golden_checkpoint import golden_weights
 from onnx import TensorProto, helper, numpy_helper
 from pipeline import PICTURES
 from ram.agreement import Limits
+from ram.export import export_model
 from ram.half_precision import LIMITS
+from ram.random_weights import random_model
 from ram.repository import ENCODER, HEAD, Repository
 from ram.rounding import RoundedGraph, RoundedTagger
+from ram.taggers import torch_tagger
 from ram.typed_graph import HALVES, TypedGraphError, largest_number, node_types, type_graph
+from ram.variant import Variant
 
+# As wide as it must be for masks as large as those of published models.
+LARGE_MASKS = Variant(
+    image_size=384, embed_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), image_width=16,
+    label_width=16, num_tags=5, hidden_size=16, num_layers=1, intermediate_size=32,
+)  # fmt: skip
 ENGINES = ("ram_encoder", "ram_head")
 
 
@@ -112,6 +121,26 @@ def test_the_logits_are_the_references_within_the_limits(typed, precision, golde
     difference = np.abs(logits - golden["logits"]).max()
     assert difference <= LIMITS[precision].logit_difference
     assert difference > 1e-4, "half precision must show, or nothing was rounded"
+
+
+def test_masks_that_the_exporter_leaves_to_be_computed_are_folded(tmp_path):
+    model = random_model(LARGE_MASKS)
+    graphs = [tmp_path / name / "model.onnx" for name in ENGINES]
+    typed = [path.with_name("typed.onnx") for path in graphs]
+    export_model(model, *graphs)
+    assert "Unsqueeze" in {node.op_type for node in onnx.load(graphs[0]).graph.node}
+    for source, target in zip(graphs, typed, strict=True):
+        type_graph(source, target, "float16")
+    graph = onnx.load(typed[0]).graph
+    types = node_types(graph)
+    kinds = [node.op_type for node in graph.node]
+    assert "Unsqueeze" not in kinds
+    # Two additions a block are of the residual stream, and two normalise and project.
+    in_float32 = [n for n in graph.node if n.op_type == "Add" and types[n.output[0]] == 1]
+    assert len(in_float32) == 2 * sum(LARGE_MASKS.depths) + 2
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 384, 384, 3), np.uint8)
+    difference = np.abs(RoundedTagger(*typed)(pixels) - torch_tagger(model)(pixels)).max()
+    assert 1e-5 < difference < LIMITS["float16"].logit_difference
 
 
 def small_graph(*nodes, constants=(), element=TensorProto.FLOAT):

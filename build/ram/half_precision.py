@@ -15,9 +15,9 @@ from .typed_graph import HALVES, TypedGraphError, largest_number
 NONE = "none"
 PRECISIONS = (*HALVES, NONE)  # the default first
 LIMITS = {
-    # A logit off by 0.1 moves a score by 0.025 at most, half of the steps of RAM's own thresholds.
-    # A tag may flip where its score was within about half of that. F1 leaves room for one flip
-    # among some dozen tags: a few pictures show no more.
+    # A logit off by 0.1 moves a score by 0.025 at most, one off by 0.05 by about the 0.01 that
+    # RAM's own thresholds are rounded to. F1 leaves room for one flip among a dozen tags: a few
+    # pictures show no more.
     "float16": Limits(logit_difference=0.1, flip_distance=0.05, tag_f1=0.95),
     # Three bits fewer round eight times as coarsely.
     "bfloat16": Limits(logit_difference=0.8, flip_distance=0.4, tag_f1=0.9),

@@ -11,15 +11,18 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 FLOAT = TensorProto.FLOAT
 HALVES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 NUMPY_TYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 # These move numbers and compute none: they keep the type of what they are given.
-MOVING = frozenset({"Concat", "Gather", "Pad", "Reshape", "Slice", "Squeeze", "Transpose"})
+MOVING = frozenset(
+    {"Concat", "Gather", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+)
 # In half precision; softmax too, or TensorRT can't fuse attention (its kernels sum in float32).
-COMPUTING = frozenset({"Add", "Conv", "Gelu", "MatMul", "Mul", "Softmax"})
-IN_FLOAT32 = frozenset({"LayerNormalization", "ReduceMean"})
+COMPUTING = frozenset({"Add", "Conv", "Gelu", "Gemm", "MatMul", "Mul", "Relu", "Softmax"})
+IN_FLOAT32 = frozenset({"Div", "LayerNormalization", "ReduceL2", "ReduceMean"})
 
 
 class TypedGraphError(ValueError):
@@ -47,6 +50,7 @@ def type_graph(source: Path, target: Path, precision: str) -> None:
         TypedGraphError: a constant is out of range, or an operator is unknown.
     """
     model = onnx.load(source)
+    _fold_constants(model.graph)
     _Typing(model.graph, precision).rewrite()
     del model.graph.value_info[:]  # types that no longer hold
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(_without_weights(model)))
@@ -63,6 +67,8 @@ def node_types(graph: onnx.GraphProto) -> dict[str, int]:
     for node in graph.node:
         if node.op_type == "Cast":
             types[node.output[0]] = helper.get_node_attr_value(node, "to")
+        elif node.op_type == "Shape":
+            types[node.output[0]] = TensorProto.INT64
         else:
             types |= dict.fromkeys(node.output, types[node.input[0]])
     floating = (FLOAT, *HALVES.values())
@@ -87,7 +93,7 @@ class _Typing:
     def rewrite(self) -> None:
         nodes = list(self.graph.node)
         kinds = [node.op_type for node in nodes]
-        if unknown := set(kinds) - MOVING - COMPUTING - IN_FLOAT32 - {"Cast"}:
+        if unknown := set(kinds) - MOVING - COMPUTING - IN_FLOAT32 - {"Cast", "Shape"}:
             raise TypedGraphError(f"no rule for the operators {', '.join(sorted(unknown))}")
         first = kinds.index("Conv") if "Conv" in kinds else 0
         last = len(kinds) - 1 - kinds[::-1].index("LayerNormalization")
@@ -95,6 +101,8 @@ class _Typing:
         for index, node in enumerate(nodes):
             if node.op_type == "Cast":
                 self._keep(node)
+            elif node.op_type == "Shape" or not self.types.keys() & set(node.input):
+                self.nodes.append(node)  # it handles sizes
             elif node.op_type in MOVING and first <= index <= last:
                 self._move(node)
             else:
@@ -159,6 +167,23 @@ class _Typing:
             )
         halved = values.astype(NUMPY_TYPES[self.precision])
         self.constants[converted] = numpy_helper.from_array(halved, converted)
+
+
+def _fold_constants(graph: onnx.GraphProto) -> None:
+    """Compute what depends on constants alone: the exporter leaves large ones, such as masks."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        if not set(node.input) <= constants.keys():
+            kept.append(node)
+            continue
+        inputs = {name: numpy_helper.to_array(constants[name]) for name in node.input}
+        results = ReferenceEvaluator(node).run(None, inputs)
+        for name, values in zip(node.output, results, strict=True):
+            constants[name] = numpy_helper.from_array(values, name)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(constants.values())  # the typing leaves out what nobody uses
 
 
 def _element_type(value: onnx.ValueInfoProto | TensorProto) -> int:
