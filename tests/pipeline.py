@@ -18,6 +18,15 @@ from triton_server import TritonServer
 
 NUM_TAGS = 40
 PICTURES = Path(__file__).parents[1] / "build" / "demo" / "images"
+FLOAT32 = 'parameters { key: "INFERENCE_PRECISION_HINT" value { string_value: "f32" } }\n'
+
+
+def use_float32(repository: Path) -> None:
+    """Make the one setting in each engine's config, so that answers are PyTorch's to 1e-4."""
+    for config in repository.glob("*/configs/cpu.pbtxt"):
+        text = config.read_text()
+        assert f"# {FLOAT32}" in text
+        config.write_text(text.replace(f"# {FLOAT32}", FLOAT32))
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +71,10 @@ def model(checkpoint) -> RAM:
 
 @pytest.fixture(scope="session")
 def repository(checkpoint, vocabulary_folder, tmp_path_factory) -> Path:
-    """A model repository into which the tiny RAM was built."""
+    """A model repository into which the tiny RAM was built, to be served in float32."""
     root = tmp_path_factory.mktemp("repository") / "models"
     build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
+    use_float32(root)
     return root
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from pipeline import PICTURES
+from pipeline import PICTURES, use_float32
 from preprocess import preprocess
 from ram.build import BuildRequest, build
 from ram.checkpoint import save_model
@@ -32,6 +32,7 @@ def test_a_published_shape_builds_and_is_served_as_pytorch_computes_it(
         BuildRequest(tmp_path / "ram.pth", tmp_path, repository, PICTURES, backbone, image_size)
     )
     assert agreement.tag_f1 > 0.999
+    use_float32(repository)
     picture = picture_files[0].read_bytes()
     with TritonServer(repository) as server, grpc.InferenceServerClient(server.grpc) as client:
         served = ask(client, [picture], outputs=("logits",))["logits"]

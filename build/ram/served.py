@@ -7,7 +7,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "model_repository"
 for _model in ("ram_preprocess", "ram_postprocess"):
     sys.path.append(str(SOURCE / _model / "1"))
 
-from postprocess import Vocabulary, postprocess, select, sigmoid  # noqa: E402
-from preprocess import ImageError, preprocess  # noqa: E402
+from postprocess import Options, Vocabulary, postprocess, select, sigmoid  # noqa: E402
+from preprocess import ImageError, Limits, open_image, preprocess, squash  # noqa: E402
 
-__all__ = ["SOURCE", "ImageError", "Vocabulary", "postprocess", "preprocess", "select", "sigmoid"]
+__all__ = ["SOURCE", "ImageError", "Limits", "Options", "Vocabulary", "open_image", "postprocess",
+           "preprocess", "select", "sigmoid", "squash"]  # fmt: skip

@@ -13,9 +13,10 @@ import openvino
 import triton_python_backend_utils as pb_utils
 
 DEFAULT_FILENAME = "model.xml"
-# The real backend's parameters that are OpenVINO's own properties.
-PROPERTIES = ("INFERENCE_PRECISION_HINT", "PERFORMANCE_HINT", "NUM_STREAMS",
-              "INFERENCE_NUM_THREADS", "CACHE_DIR")  # fmt: skip
+# Parameters that are OpenVINO's own properties. The real backend ignores the first, and the last.
+PRECISION = "INFERENCE_PRECISION_HINT"
+PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR")
+TYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 class TritonPythonModel:
@@ -33,8 +34,14 @@ class TritonPythonModel:
         self.model = openvino.Core().compile_model(path, "CPU", properties)
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
-        precision = self.model.get_property("INFERENCE_PRECISION_HINT").to_string()
-        pb_utils.Logger.log_info(f"{args['model_name']}: {filename} on the CPU in {precision}")
+        pb_utils.Logger.log_info(f"{args['model_name']}: {self.describe(filename, properties)}")
+
+    def describe(self, filename, properties):
+        """Say in which precision the model runs, and who has chosen it."""
+        hint = self.model.get_property(PRECISION)
+        name = TYPES.get(hint.get_type_name(), hint.get_type_name())
+        why = "as its config says" if PRECISION in properties else "the best of this processor"
+        return f"{filename} runs on the CPU in {name} ({why})"
 
     def execute(self, requests):
         """Run all requests as one batch: the dynamic batcher has made them fit together."""
