@@ -12,9 +12,11 @@ for _name, _schema in (
     if not hasattr(torch.ops.torchvision, _name):
         torch.library.define(f"torchvision::{_name}", _schema)
 
-from timm.models.swin_transformer import SwinTransformer  # noqa: E402
+from timm.models.swin_transformer import SwinTransformer, WindowAttention  # noqa: E402
 
 from .variant import PATCH_SIZE, Variant  # noqa: E402
+
+__all__ = ["ImageEncoder", "SwinTransformer", "WindowAttention"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
