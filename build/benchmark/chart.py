@@ -1,0 +1,63 @@
+"""A benchmark's result as a picture: throughput and latency against concurrency."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from .figure import Figure
+from .result import Result
+from .ways import GRPC
+
+
+def draw(result: Result, path: Path) -> None:
+    """Write the picture as PNG, at once or not at all."""
+    figure, (throughput, latency) = pyplot.subplots(1, 2, figsize=(12, 5))
+    served = [each for each in result.competitors if each.way == GRPC]
+    for number, batch in enumerate(sorted({each.batch for each in served})):
+        points = sorted(
+            (each for each in served if each.batch == batch), key=lambda each: each.concurrency
+        )
+        clients = [each.concurrency for each in points]
+        style = {"color": f"C{number}", "marker": "o", "capsize": 3}
+        name = f"gRPC, {batch} image{'s' if batch > 1 else ''} a request"
+        _plot(throughput, clients, [each.throughput for each in points], label=name, **style)
+        for share, line in ((0.5, "-"), (0.99, ":")):
+            values = [each.latency(share) for each in points]
+            label = f"p{100 * share:.0f}, {batch} a request"
+            _plot(latency, clients, values, label=label, linestyle=line, **style)
+    for each in result.competitors:
+        if each.way != GRPC:
+            level = each.throughput.median
+            throughput.axhline(level, color="grey", linewidth=0.8, linestyle="--")
+            text = f"{each.way}, {each.precision}, batch of {each.batch}"
+            throughput.annotate(text, (1, level), xytext=(2, 2), textcoords="offset points",
+                                fontsize=8, color="dimgrey")  # fmt: skip
+    throughput.set(xlabel="clients at once", ylabel="images/s")
+    throughput.set_ylim(bottom=0)
+    latency.set(xlabel="clients at once", ylabel="latency, ms", yscale="log")
+    for axes in (throughput, latency):
+        axes.set_xticks(sorted({each.concurrency for each in served}))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    machine = result.machine
+    where = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
+    figure.suptitle(f"{result.model['variant']}, on {where}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    figure.savefig(unfinished, format="png", dpi=100, bbox_inches="tight")
+    pyplot.close(figure)
+    unfinished.replace(path)
+
+
+def _plot(axes: Axes, clients: Sequence[int], figures: Sequence[Figure], **style: object) -> None:
+    """Draw medians, with bars from the lowest to the highest."""
+    medians = [each.median for each in figures]
+    below = [each.median - min(each.values) for each in figures]
+    above = [max(each.values) - each.median for each in figures]
+    axes.errorbar(clients, medians, yerr=(below, above), **style)

@@ -1,0 +1,185 @@
+"""A benchmark from its settings to its result."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as grpc
+from ram import layout
+from ram.agreement import FLOAT32
+from ram.checkpoint import load_model
+from ram.half_precision import LIMITS
+from ram.pictures import picture_files
+from ram.repository import Repository, sha256
+from ram.served import Vocabulary, preprocess
+from ram.taggers import run as tag_all
+from ram.variant import Variant
+from triton_server import TritonServer
+
+from .answers import Reference
+from .compute import count_products, matrix_product
+from .contest import Competitor, hold
+from .decoding import QUALITY, WEB, measure_decoding, sample_pictures
+from .machine import cores, describe_machine, peak_memory
+from .photographs import encode, make_picture
+from .postprocessing import measure_postprocessing
+from .result import Result
+from .ways import (
+    ENGINE,
+    GRPC,
+    PYTORCH,
+    Client,
+    load_engine,
+    preprocessor_competitor,
+    pytorch_tagger,
+    tagger_competitor,
+)
+
+PHOTOGRAPHS = 8  # as many as the largest default batch, so that none is in it twice
+
+
+class BenchmarkError(ValueError):
+    """The benchmark can't be run; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure; `build/bench.py --help` tells of each."""
+
+    repository: Path
+    checkpoint: Path | None
+    server: str | None
+    images: Path | None
+    concurrencies: tuple[int, ...]
+    batches: tuple[int, ...]
+    repeats: int
+    seconds: float
+    shrink: int
+    seed: int
+
+
+def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
+    """Measure everything.
+
+    Raises:
+        BenchmarkError, CheckpointError, PictureError: something does not fit the repository.
+        EngineError, EngineConfigError: the engine can't be loaded.
+        ServerError, InferenceServerException: the server does not start, or refuses a request.
+        WrongAnswer: something that was timed gave one.
+    """
+    manifest = read_manifest(settings)
+    fields = manifest["variant"]
+    size = fields["image_size"]
+    vocabulary = Vocabulary.load(settings.repository / layout.VOCABULARY)
+    random = np.random.default_rng(settings.seed)
+    pictures = read_pictures(settings)
+    pixels = np.stack([preprocess(picture, size) for picture in pictures])
+    engine, precision = load_engine(settings.repository)
+    if precision == "plans":
+        precision = manifest["typed"]["precision"]
+    singly = [pixels[index : index + 1] for index in range(len(pixels))]
+    pytorch = None
+    if settings.checkpoint:
+        model = load_model(settings.checkpoint)
+        pytorch = pytorch_tagger(model)
+    exact = pytorch or load_engine(settings.repository, "f32")[0]
+    limits = FLOAT32 if precision == "float32" else LIMITS[precision]
+    reference = Reference(tag_all(exact, singly), vocabulary, limits)
+    with _served(settings) as (server, address), grpc.InferenceServerClient(address) as triton:
+        client = Client(triton, pictures)
+        logits = client.logits()
+        reference.check_logits(GRPC, range(len(pictures)), logits)
+        competitors = [
+            tagger_competitor(way, name, tagger, pixels, batch, reference)
+            for batch in settings.batches
+            for way, name, tagger in ((PYTORCH, "float32", pytorch), (ENGINE, precision, engine))
+            if tagger
+        ]
+        competitors += [
+            client.competitor(precision, batch, clients, reference)
+            for batch, clients in itertools.product(settings.batches, settings.concurrencies)
+        ]
+        multiply, per_product = matrix_product(precision, settings.shrink)
+        product = Competitor(
+            "matrix product", precision, 1, 1, 1, lambda _: multiply(), lambda *_: None
+        )
+        hold([*competitors, product], settings.repeats, settings.seconds, random, tell)
+        samples = list(sample_pictures(settings.shrink))
+        name, encoded = samples[0]
+        preprocessor = [
+            preprocessor_competitor(triton, name, encoded, preprocess(encoded, size), clients)
+            for clients in sorted({1, cores()})
+        ]
+        hold(preprocessor, settings.repeats, settings.seconds, random, tell)
+        measure = partial(measure_decoding, image_size=size, repeats=settings.repeats,
+                          random=random)  # fmt: skip
+        return Result(
+            machine=describe_machine(triton.get_server_metadata().version),
+            model={"variant": str(_variant(fields)), "checkpoint": manifest["checkpoint"],
+                   "note": manifest["note"]},
+            settings={name: str(value) for name, value in asdict(settings).items()},
+            agreement=reference.compare(logits),
+            competitors=competitors,
+            product=product,
+            products=(per_product, count_products(_variant(fields))),
+            preprocessor=preprocessor,
+            decodings=[measure(*sample) for sample in samples],
+            postprocessing=measure_postprocessing(vocabulary, settings.repeats, random),
+            memory=peak_memory(server) if server else None,
+        )  # fmt: skip
+
+
+def read_manifest(settings: Settings) -> dict:
+    """Return the repository's manifest, once graphs and checkpoint are known to be its own.
+
+    Raises:
+        BenchmarkError: there is none, or something is not what it says.
+    """
+    root, checkpoint = settings.repository, settings.checkpoint
+    manifest = Repository(root).manifest()
+    if manifest is None:
+        raise BenchmarkError(f"{root}: holds no model, run 'make model' or 'make demo' first")
+    if checkpoint is None:  # then the graphs are the reference
+        for name, expected in manifest["artefacts"].items():
+            path = root / name
+            if path.name.startswith("model.onnx") and sha256(path) != expected:
+                raise BenchmarkError(f"{path}: is not the graph that was built and compared")
+    elif not checkpoint.is_file():
+        raise BenchmarkError(f"{checkpoint}: no such file")
+    elif sha256(checkpoint) != manifest["checkpoint"]["sha256"]:
+        raise BenchmarkError(f"{checkpoint}: is not the checkpoint that {root} was built of")
+    return manifest
+
+
+def read_pictures(settings: Settings) -> list[bytes]:
+    """Return encoded pictures: those of a folder, or photographs made here.
+
+    Raises:
+        PictureError: the folder holds none.
+    """
+    if settings.images:
+        return [path.read_bytes() for path in picture_files(settings.images)]
+    return [
+        encode(make_picture(*WEB, seed=seed), "JPEG", quality=QUALITY)
+        for seed in range(PHOTOGRAPHS)
+    ]
+
+
+@contextlib.contextmanager
+def _served(settings: Settings) -> Iterator[tuple[TritonServer | None, str]]:
+    """Yield a server and its gRPC address; no server where it was started elsewhere."""
+    if settings.server:
+        yield None, settings.server
+        return
+    with TritonServer(settings.repository) as server:
+        yield server, server.grpc
+
+
+def _variant(fields: dict) -> Variant:
+    """Read a variant back from the manifest, whose lists were tuples."""
+    known = {name: fields[name] for name in Variant.__dataclass_fields__ if name in fields}
+    return Variant(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})

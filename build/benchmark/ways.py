@@ -1,0 +1,182 @@
+"""The ways to tag pictures that are compared: PyTorch, the engine, and Triton through gRPC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+import tritonclient.grpc as grpc
+from ram import layout
+from ram.engine import TENSORRT, load_tensorrt
+from ram.engine_config import EngineConfig
+from ram.loaded_engine import LoadedEngine, engine_tagger
+from ram.model import RAM
+from ram.taggers import Tagger
+from ram_client.protocol import tag_request
+
+from .answers import Reference, WrongAnswer
+from .contest import Competitor
+from .steps import Statistics
+
+PYTORCH, ENGINE, GRPC = "PyTorch", "engine alone", "Triton through gRPC"
+PRECISION = "INFERENCE_PRECISION_HINT"
+# OpenVINO's properties that the CPU profile may set.
+PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS")
+NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+TIMEOUT = 600.0  # seconds: a full-size model on few cores takes its time for a batch
+
+
+def pytorch_tagger(model: RAM) -> Tagger:
+    """Return the model in PyTorch as a function of pixels, on the GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device)
+
+    def tag(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model(torch.from_numpy(pixels).to(device)).cpu().numpy()
+
+    return tag
+
+
+def load_engine(repository: Path, precision: str | None = None) -> tuple[Tagger, str]:
+    """Load what the server runs: plans where a GPU is, else the graphs of the CPU profile.
+
+    Args:
+        repository: the model repository.
+        precision: for the CPU, instead of what the configs and OpenVINO choose.
+
+    Returns:
+        The engine as a function of pixels, and what it computes in.
+
+    Raises:
+        EngineError: TensorRT is missing, or a plan can't be loaded.
+        EngineConfigError: a config can't be read.
+    """
+    graphs = (layout.ENCODER, layout.HEAD)
+    plans = [repository / graph.with_name("model.plan") for graph in graphs]
+    if torch.cuda.is_available() and all(plan.is_file() for plan in plans):
+        trt = load_tensorrt(TENSORRT)
+        return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
+    encoder, head = (_compile(repository / graph, precision) for graph in graphs)
+
+    def tag(pixels: np.ndarray) -> np.ndarray:
+        image_embeds = encoder(pixels)["image_embeds"]
+        return head(image_embeds)["logits"].copy()  # the next answer is written into its buffer
+
+    return tag, NAMES[encoder.get_property(PRECISION).get_type_name()]
+
+
+def _compile(graph: Path, precision: str | None) -> openvino.CompiledModel:
+    """Compile a graph with the properties that the server's config sets."""
+    config = EngineConfig.read(graph.parents[1] / "configs" / "cpu.pbtxt").model
+    properties = {
+        name: config.parameters[name].string_value
+        for name in PROPERTIES
+        if name in config.parameters
+    }
+    return openvino.Core().compile_model(
+        graph, "CPU", properties | ({PRECISION: precision} if precision else {})
+    )
+
+
+def tagger_competitor(
+    way: str, precision: str, tagger: Tagger, pixels: np.ndarray, batch: int, reference: Reference
+) -> Competitor:
+    """Let a tagger take part, with pixels that are decoded already."""
+    return Competitor(
+        way, precision, batch, 1, len(pixels),
+        ask=lambda numbers: tagger(pixels[list(numbers)]),
+        check=lambda numbers, logits: reference.check_logits(way, numbers, logits),
+    )  # fmt: skip
+
+
+@dataclass
+class Served(Competitor):
+    """Triton, whose own statistics of the counted turns are kept.
+
+    Attributes:
+        triton: the connection.
+        statistics: of all turns together; None before the first.
+    """
+
+    triton: grpc.InferenceServerClient = field(kw_only=True, repr=False)
+    statistics: Statistics | None = None
+
+    def run(self, seconds: float) -> None:
+        """As any competitor's."""
+        before = Statistics.read(self.triton)
+        super().run(seconds)
+        turn = Statistics.read(self.triton) - before
+        self.statistics = self.statistics + turn if self.statistics else turn
+
+    def forget(self) -> None:
+        """Drop what was measured so far."""
+        super().forget()
+        self.statistics = None
+
+
+@dataclass(frozen=True)
+class Client:
+    """Asks a server for tags, as clients do, with encoded pictures.
+
+    Attributes:
+        triton: the connection.
+        pictures: encoded.
+    """
+
+    triton: grpc.InferenceServerClient
+    pictures: Sequence[bytes]
+
+    def ask(self, numbers: Sequence[int]) -> grpc.InferResult:
+        """Send one request and wait for its answer."""
+        request = tag_request([self.pictures[number] for number in numbers])
+        return self.triton.infer(**request, client_timeout=TIMEOUT)
+
+    def logits(self) -> np.ndarray:
+        """Ask for the logits of each picture, one by one: (pictures, tags) float32."""
+        wanted = [grpc.InferRequestedOutput("logits")]
+        requests = [tag_request([picture]) | {"outputs": wanted} for picture in self.pictures]
+        answers = [self.triton.infer(**each, client_timeout=TIMEOUT) for each in requests]
+        return np.concatenate([answer.as_numpy("logits") for answer in answers])
+
+    def competitor(
+        self, precision: str, batch: int, concurrency: int, reference: Reference
+    ) -> "Served":
+        """Let the server take part, with requests of `batch` pictures."""
+
+        def check(numbers: Sequence[int], answer: grpc.InferResult) -> None:
+            outputs = {name: answer.as_numpy(name)
+                       for name in ("tags", "scores", "tag_ids", "count")}  # fmt: skip
+            reference.check_tags(GRPC, numbers, outputs)
+
+        return Served(
+            GRPC, precision, batch, concurrency, len(self.pictures), self.ask, check,
+            triton=self.triton,
+        )  # fmt: skip
+
+
+def preprocessor_competitor(
+    triton: grpc.InferenceServerClient, name: str, encoded: bytes, pixels: np.ndarray, clients: int
+) -> Competitor:
+    """Let the served preprocessor decode one picture again and again, for several clients.
+
+    Args:
+        triton: the connection.
+        name: of the picture.
+        encoded: the picture.
+        pixels: what it has to become, (size, size, 3) uint8.
+        clients: how many ask at once.
+    """
+    image = grpc.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[encoded]], np.object_))
+
+    def check(_: Sequence[int], answer: grpc.InferResult) -> None:
+        if not np.array_equal(answer.as_numpy("pixels")[0], pixels):
+            raise WrongAnswer(f"ram_preprocess: wrong pixels of {name}")
+
+    return Competitor(
+        f"ram_preprocess, {name}", "uint8", 1, clients, 1,
+        lambda _: triton.infer("ram_preprocess", [image], client_timeout=TIMEOUT), check,
+    )  # fmt: skip
