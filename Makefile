@@ -17,7 +17,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model plans doctor verify train evaluate test test-slow lint format load clean
+.PHONY: help setup demo serve model plans doctor verify train evaluate test test-slow lint format load bench clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -86,6 +86,12 @@ load: $(LOADTEST) ## Load-test the server that runs, for 30 s; UI=1 for locust's
 	@$(VENV)/bin/locust --config loadtest/locust.conf --locustfile loadtest/locustfile.py \
 		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
 		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
+
+# The demo's model, unless a REPOSITORY was given.
+BENCH_DEMO := $(if $(filter file,$(origin REPOSITORY)),$(DEMO)/ram/1/manifest.json)
+bench: $(LOADTEST) $(BENCH_DEMO) ## Measure speed: PyTorch, engine, gRPC [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8 …"]
+	@$(RUN) build/bench.py $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint runs/demo/ram_demo.safetensors,\
+		--repository '$(REPOSITORY)' $(call options,checkpoint)) $(call options,server) $(ARGS)
 
 lint: setup ## Check style
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

@@ -1,84 +1,43 @@
-"""Print what decoding JPEGs at a reduced scale saves and costs, beside full size and PNG.
+"""Print what decoding JPEGs at each margin and size saves and costs: what `DRAFT_MARGIN` rests on.
 
-The pictures are made here, with the statistics of photographs: amplitudes that fall with
-frequency, edges at all sizes, sensor noise, a lens's softness. JPEGs of your own, in a folder, are
-measured too.
+`build/bench.py` measures what is served. Here the pictures are made too; JPEGs of your own, in a
+folder, are measured beside them.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
-
-PREPROCESS = Path(__file__).resolve().parents[1] / "model_repository" / "ram_preprocess" / "1"
-sys.path.append(str(PREPROCESS))
-
-from preprocess import DRAFT_MARGIN, Limits, open_image, squash  # noqa: E402
+from benchmark.decoding import LIMITS
+from benchmark.photographs import encode, make_picture
+from PIL import Image
+from ram.served import DRAFT_MARGIN, open_image, squash
 
 IMAGE_SIZES = (224, 384)
 MARGINS = (1, 1.5, 2, 3)
 # The two smaller heights are worst cases, where a scale leaves no more than a margin of 1.5 asks:
 # 1344 / 4 / 224 and 2304 / 4 / 384.
 SIZES = {"12 MP": (4000, 3000), "7 MP": (3072, 2304), "2.4 MP": (1792, 1344)}
-LIMITS = Limits(max_bytes=2**31, max_pixels=2**31)
-
-
-def make_picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Make an RGB picture: noise of amplitude 1/frequency, shapes of all sizes, sensor noise."""
-    random = np.random.default_rng(seed)
-    grey = _one_over_f(random, width, height)
-    tints = np.stack([_one_over_f(random, width, height) for _ in range(3)], -1)
-    smooth = 120 + 40 * grey[..., None] + 15 * tints
-    picture = Image.fromarray(smooth.clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
-    for _ in range(150):
-        # As many on each scale: what things at all distances look like.
-        radius = width * 10 ** random.uniform(-3, -1)
-        x, y = random.uniform(0, width), random.uniform(0, height)
-        colour = tuple(random.integers(0, 256, 3).tolist())
-        draw.regular_polygon((x, y, radius), random.integers(3, 12).item(), fill=colour)
-    noise = random.normal(0, 2, (height, width, 3)).astype(np.float32)
-    noisy = Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
-    return noisy.filter(ImageFilter.GaussianBlur(0.8))  # as optics and a sensor's colour filter do
-
-
-def _one_over_f(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Return (height, width) float32 of mean 0 and deviation 1, its amplitudes 1/frequency."""
-    spectrum = np.fft.rfft2(random.standard_normal((height, width)))
-    y, x = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
-    frequency = np.hypot(x, y)
-    frequency[0, 0] = np.inf
-    values = np.fft.irfft2(spectrum / frequency, (height, width))
-    return (values / values.std()).astype(np.float32)
 
 
 def encoded_pictures(folder: Path | None) -> Iterator[tuple[str, bytes, bytes]]:
     """Yield each picture's name, its JPEG and the same picture as PNG."""
     for name, (width, height) in SIZES.items():
         picture = make_picture(width, height)
-        png = _encode(picture, "PNG", compress_level=1)
-        yield name, _encode(picture, "JPEG", quality=90), png
+        png = encode(picture, "PNG", compress_level=1)
+        yield name, encode(picture, "JPEG", quality=90), png
         if name == "12 MP":
             yield (
                 f"{name}, progressive",
-                _encode(picture, "JPEG", quality=90, progressive=True),
+                encode(picture, "JPEG", quality=90, progressive=True),
                 png,
             )
     for path in sorted(folder.iterdir()) if folder else ():
         if path.suffix.lower() in (".jpg", ".jpeg"):
             with Image.open(path) as picture:
-                yield path.name, path.read_bytes(), _encode(picture, "PNG", compress_level=1)
-
-
-def _encode(picture: Image.Image, image_format: str, **options: int) -> bytes:
-    buffer = BytesIO()
-    picture.save(buffer, image_format, **options)
-    return buffer.getvalue()
+                yield path.name, path.read_bytes(), encode(picture, "PNG", compress_level=1)
 
 
 def decode(encoded: bytes, image_size: int, margin: float | None) -> tuple[np.ndarray, float, int]:

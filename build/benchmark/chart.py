@@ -25,19 +25,18 @@ def draw(result: Result, path: Path) -> None:
         )
         clients = [each.concurrency for each in points]
         style = {"color": f"C{number}", "marker": "o", "capsize": 3}
-        name = f"gRPC, {batch} image{'s' if batch > 1 else ''} a request"
+        name = f"gRPC, {batch} a request"
         _plot(throughput, clients, [each.throughput for each in points], label=name, **style)
         for share, line in ((0.5, "-"), (0.99, ":")):
             values = [each.latency(share) for each in points]
             label = f"p{100 * share:.0f}, {batch} a request"
             _plot(latency, clients, values, label=label, linestyle=line, **style)
-    for each in result.competitors:
-        if each.way != GRPC:
-            level = each.throughput.median
-            throughput.axhline(level, color="grey", linewidth=0.8, linestyle="--")
-            text = f"{each.way}, {each.precision}, batch of {each.batch}"
-            throughput.annotate(text, (1, level), xytext=(2, 2), textcoords="offset points",
-                                fontsize=8, color="dimgrey")  # fmt: skip
+    lines = ("--", "-.", ":")
+    others = [each for each in result.competitors if each.way != GRPC]
+    for number, each in enumerate(others):
+        name = f"{each.way}, {each.precision}, batch of {each.batch}"
+        style = {"color": "grey", "linewidth": 1, "linestyle": lines[number % len(lines)]}
+        throughput.axhline(each.throughput.median, label=name, **style)
     throughput.set(xlabel="clients at once", ylabel="images/s")
     throughput.set_ylim(bottom=0)
     latency.set(xlabel="clients at once", ylabel="latency, ms", yscale="log")

@@ -8,7 +8,14 @@ for _model in ("ram_preprocess", "ram_postprocess"):
     sys.path.append(str(SOURCE / _model / "1"))
 
 from postprocess import Options, Vocabulary, postprocess, select, sigmoid  # noqa: E402
-from preprocess import ImageError, Limits, open_image, preprocess, squash  # noqa: E402
+from preprocess import (  # noqa: E402
+    DRAFT_MARGIN,
+    ImageError,
+    Limits,
+    open_image,
+    preprocess,
+    squash,
+)
 
-__all__ = ["SOURCE", "ImageError", "Limits", "Options", "Vocabulary", "open_image", "postprocess",
-           "preprocess", "select", "sigmoid", "squash"]  # fmt: skip
+__all__ = ["DRAFT_MARGIN", "SOURCE", "ImageError", "Limits", "Options", "Vocabulary", "open_image",
+           "postprocess", "preprocess", "select", "sigmoid", "squash"]  # fmt: skip
