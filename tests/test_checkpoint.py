@@ -126,9 +126,12 @@ def test_another_variant_than_asked_for_is_refused(weights, save):
     assert message.endswith("not like swin_l at 384 px")
 
 
-def test_a_ram_plus_plus_checkpoint_is_recognised_and_refused(weights, save):
-    message = refusal(save(weights | {"reweight_scale": torch.ones(())}))
-    assert "RAM++" in message
+def test_ram_plus_plus_with_too_few_descriptions_or_of_another_width_is_refused(weights, save):
+    plus = weights | {"reweight_scale": torch.ones(())}
+    message = refusal(save(plus))
+    assert "RAM++ has 51 descriptions a tag, but 'label_embed' has 40 rows" in message
+    message = refusal(save(plus | {"label_embed": torch.ones(2 * 51, 63)}))
+    assert "RAM++ compares images and labels, but they are 64 and 63 wide" in message
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

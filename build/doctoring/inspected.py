@@ -41,9 +41,8 @@ class Inspected:
     @cached_property
     def variant(self) -> Variant | None:
         """The model's sizes by the manifest, or None where it has none."""
-        sizes = {k: v for k, v in self.manifest.get("variant", {}).items() if k != "backbone"}
         try:
-            return Variant(**sizes)
+            return Variant.from_dict(self.manifest.get("variant", {}))
         except TypeError:
             return None
 

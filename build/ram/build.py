@@ -119,7 +119,7 @@ def _add_open_head(
     """Write the head that is given its labels; with the model's own, its logits are the same."""
     export_open_head(model, path)
     first = pictures[:1]  # of `expected` too
-    labels = model.label_embed.detach().numpy()
+    labels = model.descriptions().flatten(1).detach().numpy()
     actual = run(open_tagger(model, path, labels), first)
     agreement = compare(expected[: len(actual)], actual, vocabulary)
     agreement.require(FLOAT32, "the graph with labels as an input")

@@ -26,7 +26,7 @@ class CheckpointError(ValueError):
 
 
 def load_model(path: Path, backbone: str | None = None, image_size: int | None = None) -> RAM:
-    """Load a published RAM checkpoint, `.pth` or `.safetensors`.
+    """Load a published checkpoint of RAM or RAM++, `.pth` or `.safetensors`.
 
     Args:
         path: the checkpoint.
@@ -34,15 +34,13 @@ def load_model(path: Path, backbone: str | None = None, image_size: int | None =
         image_size: likewise, in pixels.
 
     Returns:
-        The model, float32, in evaluation mode.
+        The model, float32, in evaluation mode; its variant tells which of the two it is.
 
     Raises:
         CheckpointError: the file is no checkpoint, or not of a RAM, or not of that variant.
     """
     weights = read_weights(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if "reweight_scale" in weights:
-        raise CheckpointError(f"{path}: a RAM++ checkpoint; only RAM's are supported")
     try:
         variant = detect_variant(shapes)
     except VariantError as error:

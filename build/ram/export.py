@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
-from .image_encoder import ImageEncoder
+from .descriptions import weigh_descriptions
+from .image_encoder import ImageEncoder, WindowAttention
 from .model import RAM
 from .tagging_head import TaggingHead
 
@@ -56,6 +56,38 @@ class FoldedHead(nn.Module):
         return self.classifier(states).squeeze(-1)
 
 
+class WeighingHead(nn.Module):
+    """RAM++'s head with its labels fixed: what they ask depends on the image from the start."""
+
+    def __init__(self, model: RAM) -> None:
+        super().__init__()
+        self.head = model.head
+        with torch.no_grad():
+            self.register_buffer("descriptions", model.descriptions())
+            self.register_buffer("scale", model.reweight_scale.exp())
+
+    def forward(self, image_embeds: Tensor) -> Tensor:
+        """Score the fixed labels: (batch, tokens, image_width) to (batch, labels) logits."""
+        labels = weigh_descriptions(image_embeds[:, 0], self.descriptions, self.scale)
+        return self.head(image_embeds, labels)
+
+
+class WeighingOpenHead(nn.Module):
+    """RAM++'s head that is given its labels, each as all its descriptions in one row."""
+
+    def __init__(self, model: RAM) -> None:
+        super().__init__()
+        self.head, self.count = model.head, model.variant.descriptions
+        with torch.no_grad():
+            self.register_buffer("scale", model.reweight_scale.exp())
+
+    def forward(self, image_embeds: Tensor, label_embeds: Tensor) -> Tensor:
+        """Score (labels, descriptions · label_width); returns (batch, labels) logits."""
+        descriptions = label_embeds.unflatten(1, (self.count, -1))
+        labels = weigh_descriptions(image_embeds[:, 0], descriptions, self.scale)
+        return self.head(image_embeds, labels)
+
+
 def export_model(model: RAM, encoder_path: Path, head_path: Path) -> None:
     """Write both graphs, float32, with their weights in files beside them (`*.onnx.data`).
 
@@ -69,8 +101,9 @@ def export_model(model: RAM, encoder_path: Path, head_path: Path) -> None:
     _export(FoldedEncoder(model.encoder), {"pixels": (pixels, "batch")},
             ("image_embeds", "embedding"), encoder_path)  # fmt: skip
     image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
-    _export(FoldedHead(model.head, model.label_embed), {"image_embeds": (image_embeds, "batch")},
-            ("logits",), head_path)  # fmt: skip
+    plain = variant.descriptions == 1
+    head = FoldedHead(model.head, model.label_embed) if plain else WeighingHead(model)
+    _export(head, {"image_embeds": (image_embeds, "batch")}, ("logits",), head_path)
 
 
 def export_open_head(model: RAM, path: Path) -> None:
@@ -79,12 +112,16 @@ def export_open_head(model: RAM, path: Path) -> None:
     `image_embeds` float32 (batch, tokens, width) and `label_embeds` float32 (labels, label_width)
     to `logits` float32 (batch, labels). Batch and labels are free, and independent of each other:
     the same labels are asked of every image.
+
+    RAM++'s takes all descriptions of a label in one row, (labels, descriptions · label_width). A
+    label that has one embedding alone is given with that repeated: equal ones weigh the same.
     """
     variant = model.variant
     image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
-    label_embeds = torch.zeros(EXAMPLE_LABELS, variant.label_width)
+    label_embeds = torch.zeros(EXAMPLE_LABELS, variant.descriptions * variant.label_width)
     examples = {"image_embeds": (image_embeds, "batch"), "label_embeds": (label_embeds, "labels")}
-    _export(model.head, examples, ("logits",), path)
+    head = model.head if variant.descriptions == 1 else WeighingOpenHead(model)
+    _export(head, examples, ("logits",), path)
 
 
 def _export(

@@ -13,8 +13,13 @@ from .weight_names import published_name
 CLASSIFIER_GAIN = 6.0
 
 
-def published_variant(backbone: str, image_size: int, num_tags: int) -> Variant:
-    """Return the variant of a published RAM: `swin_b` or `swin_l`, 224 or 384 px."""
+def published_variant(
+    backbone: str, image_size: int, num_tags: int, descriptions: int = 1
+) -> Variant:
+    """Return the variant of a published RAM: `swin_b` or `swin_l`, 224 or 384 px.
+
+    With `DESCRIPTIONS` a tag it is a RAM++.
+    """
     embed_dim, depths, num_heads = BACKBONES[backbone]
     return Variant(
         image_size=image_size,
@@ -27,6 +32,7 @@ def published_variant(backbone: str, image_size: int, num_tags: int) -> Variant:
         hidden_size=768,
         num_layers=2,
         intermediate_size=3072,
+        descriptions=descriptions,
     )
 
 

@@ -44,7 +44,7 @@ def open_tagger(model: RAM, open_head_path: Path, label_embeds: np.ndarray) -> T
     Args:
         model: its encoder is used.
         open_head_path: what `export_open_head` wrote.
-        label_embeds: float32 (tags, label_width).
+        label_embeds: float32 (tags, label_width), or as `export_open_head` says for RAM++.
     """
     precision = {"INFERENCE_PRECISION_HINT": "f32"}
     head = openvino.Core().compile_model(open_head_path, "CPU", precision)

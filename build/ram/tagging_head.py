@@ -76,15 +76,20 @@ class TaggingHead(nn.Module):
         self.classifier = nn.Linear(variant.hidden_size, 1)
 
     def project(self, label_embeds: Tensor) -> Tensor:
-        """Make the first layer's queries, (1, labels, hidden), of (labels, label_width)."""
-        return F.relu(self.label_projection(label_embeds)).unsqueeze(0)
+        """Make the first layer's queries: (labels, width) to (1, labels, hidden), or with a batch.
+
+        The batch, where there is one, is the images': each has label embeddings of its own.
+        """
+        queries = F.relu(self.label_projection(label_embeds))
+        return queries if queries.dim() == 3 else queries.unsqueeze(0)
 
     def forward(self, image_embeds: Tensor, label_embeds: Tensor) -> Tensor:
         """Score labels.
 
         Args:
             image_embeds: (batch, tokens, image_width).
-            label_embeds: (labels, label_width).
+            label_embeds: (labels, label_width), or (batch, labels, label_width) if they differ
+                from image to image.
 
         Returns:
             Logits, (batch, labels).

@@ -1,8 +1,8 @@
-"""The sizes that tell one RAM from another."""
+"""The sizes that tell one RAM from another, and RAM from RAM++."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 # Embedding width, depths and attention heads of the published Swin Transformers
 # (Liu et al. 2021, "Swin Transformer", section 3.3).
@@ -14,6 +14,7 @@ PATCH_SIZE = 4
 STAGES = 4
 # Pixels a side that one token of the last stage stands for: 4 px patches, halved three times.
 STRIDE = PATCH_SIZE * 2 ** (STAGES - 1)
+DESCRIPTIONS = 51  # of each tag in RAM++'s checkpoints, which do not tell it themselves
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -33,11 +34,12 @@ class Variant:
         num_heads: attention heads of each Swin stage.
         image_width: width of an image embedding (512 in published checkpoints).
         label_width: width of a label embedding (512 in published checkpoints).
-        num_tags: rows of the label embeddings.
+        num_tags: labels that the model knows.
         hidden_size: width of the tagging head (768).
         num_layers: layers of the tagging head (2).
         intermediate_size: inner width of the tagging head's feed-forward networks (3072).
         attention_heads: heads of the tagging head's cross-attention.
+        descriptions: label embeddings of each tag: 1 for RAM, more for RAM++.
     """
 
     image_size: int
@@ -51,6 +53,12 @@ class Variant:
     num_layers: int
     intermediate_size: int
     attention_heads: int = 4
+    descriptions: int = 1
+
+    @property
+    def architecture(self) -> str:
+        """`RAM` or `RAM++`."""
+        return "RAM" if self.descriptions == 1 else "RAM++"
 
     @property
     def window_size(self) -> int:
@@ -72,11 +80,24 @@ class Variant:
         return f"swin({self.embed_dim} wide, depths {'/'.join(map(str, self.depths))})"
 
     def as_dict(self) -> dict:
-        """Return the sizes by name, for the manifest."""
-        return {"backbone": self.backbone, **asdict(self)}
+        """Return the sizes by name, and what they are called, for the manifest."""
+        return {"architecture": self.architecture, "backbone": self.backbone, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, sizes: Mapping) -> "Variant":
+        """Read what `as_dict` returned, now or before some size existed.
+
+        Raises:
+            TypeError: a size is missing.
+        """
+        known = {field.name for field in fields(cls)} & sizes.keys()
+        # JSON has made lists of the tuples.
+        values = ((name, sizes[name]) for name in known)
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values})
 
     def __str__(self) -> str:
-        return f"{self.backbone} at {self.image_size} px with {self.num_tags} tags"
+        name = "" if self.architecture == "RAM" else f"{self.architecture}, "
+        return f"{name}{self.backbone} at {self.image_size} px with {self.num_tags} tags"
 
 
 def detect_variant(shapes: Shapes) -> Variant:
@@ -94,18 +115,30 @@ def detect_variant(shapes: Shapes) -> Variant:
     head = "tagging_head.encoder.layer"
     intermediate, hidden = _shape(shapes, f"{head}.0.intermediate.dense.weight", 2)
     depths, num_heads = _published_swin(embed_dim) or _read_swin(shapes)
+    image_width = _shape(shapes, "image_proj.weight", 2)[0]
+    descriptions = DESCRIPTIONS if "reweight_scale" in shapes else 1
+    rows, label_width = label_embed
+    if rows % descriptions:
+        raise VariantError(
+            f"RAM++ has {descriptions} descriptions a tag, but 'label_embed' has {rows} rows"
+        )
+    if descriptions > 1 and label_width != image_width:
+        raise VariantError(
+            f"RAM++ compares images and labels, but they are {image_width} and {label_width} wide"
+        )
     return Variant(
         # A table of (2·window - 1)² rows holds the bias of each relative position.
         image_size=(round(window_area**0.5) + 1) // 2 * STRIDE,
         embed_dim=embed_dim,
         depths=depths,
         num_heads=num_heads,
-        image_width=_shape(shapes, "image_proj.weight", 2)[0],
-        label_width=label_embed[1],
-        num_tags=label_embed[0],
+        image_width=image_width,
+        label_width=label_width,
+        num_tags=rows // descriptions,
         hidden_size=hidden,
         num_layers=_count(shapes, rf"{re.escape(head)}\.(\d+)\."),
         intermediate_size=intermediate,
+        descriptions=descriptions,
     )
 
 

@@ -92,12 +92,14 @@ def from_ram(
         say: is told what was fitted, and what starts anew.
 
     Raises:
-        CheckpointError: the file is no RAM checkpoint.
+        CheckpointError: the file is no RAM checkpoint, or a RAM++'s.
         ValueError: the label embeddings are no table.
     """
     if label_embed.dim() != 2:
         raise ValueError(f"the label embeddings are {tuple(label_embed.shape)}, not (tags, width)")
     trained = load_model(path)
+    if trained.variant.descriptions > 1:
+        raise CheckpointError(f"{path}: a RAM++ checkpoint; training starts from a RAM's")
     num_tags, label_width = label_embed.shape
     variant = replace(
         trained.variant,
