@@ -17,7 +17,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model plans doctor verify train evaluate test test-slow lint format load bench clean
+.PHONY: help setup demo serve model vocabulary plans doctor verify train evaluate test test-slow test-gpu lint format load bench clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -56,6 +56,9 @@ model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin
 	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision)
 
 # In the serving image there is no .venv, and TensorRT is in the system's Python.
+vocabulary: setup ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=MODULE:FUNCTION DEFAULT_THRESHOLD=0.68]
+	@$(RUN) build/make_vocabulary.py $(call options,names output checkpoint vocabulary text-encoder default-threshold)
+
 plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 REPOSITORY=DIR]
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) build/make_plans.py --repository '$(REPOSITORY)' $(call options,builder-level)
 
@@ -92,6 +95,10 @@ BENCH_DEMO := $(if $(filter file,$(origin REPOSITORY)),$(DEMO)/ram/1/manifest.js
 bench: $(LOADTEST) $(BENCH_DEMO) ## Measure speed: PyTorch, engine, gRPC [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8 …"]
 	@$(RUN) build/bench.py $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint runs/demo/ram_demo.safetensors,\
 		--repository '$(REPOSITORY)' $(call options,checkpoint)) $(call options,server) $(ARGS)
+
+test-gpu: $(TRAINING) ## On a GPU: its tests, then TensorRT's times beside PyTorch's [CHECKPOINT=FILE ENGINE=tensorrt_rtx]
+	$(RUN) -m pytest -m gpu
+	@$(RUN) build/measure_gpu.py --json runs/gpu.json $(call options,checkpoint engine precision)
 
 lint: setup ## Check style
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .

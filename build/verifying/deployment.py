@@ -16,8 +16,11 @@ from tritonclient.utils import InferenceServerException
 
 ENGINES = ("ram_encoder", "ram_head")
 HINT = "INFERENCE_PRECISION_HINT"
-# What the hint of the CPU profile says of the precision.
+# What the hint of the CPU profile says of the precision; without one the server's processor chooses
+# between float32 and bfloat16, and does not tell.
 HINTED = {"f32": FLOAT32, "bf16": LIMITS["bfloat16"], "f16": LIMITS["float16"]}
+UNTOLD = "float32 or bfloat16"
+HINTED[UNTOLD] = LIMITS["bfloat16"]
 RETRIES = 4
 TIMEOUT = 600.0  # seconds: a full-size model on a few cores takes minutes for a batch
 SAME_SCORE = 1e-5  # the server's numpy may round a score otherwise than ours
@@ -57,6 +60,8 @@ class Deployment:
             config = self._config(name)
             backend = config.get("backend") or config.get("platform", "unknown")
             hint = config.get("parameters", {}).get(HINT, {}).get("string_value", "")
+            if backend == "openvino" and not hint:
+                hint = UNTOLD
             backends.append(f"{backend} {hint}".strip())
             half = typed if backend.startswith("tensorrt") else None
             limits.append(half or HINTED.get(hint, FLOAT32))

@@ -1,0 +1,1 @@
+"""Engines against PyTorch on the same device in the same run."""
