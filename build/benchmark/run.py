@@ -80,7 +80,7 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
     pixels = np.stack([preprocess(picture, size) for picture in pictures])
     engine, precision = load_engine(settings.repository)
     if precision == "plans":
-        precision = manifest["typed"]["precision"]
+        precision = manifest["typed"]["precision"]  # plans are made of these graphs alone
     singly = [pixels[index : index + 1] for index in range(len(pixels))]
     pytorch = None
     if settings.checkpoint:

@@ -45,7 +45,7 @@ def load_engine(repository: Path, precision: str | None = None) -> tuple[Tagger,
 
     Args:
         repository: the model repository.
-        precision: for the CPU, instead of what the configs and OpenVINO choose.
+        precision: `f32`, say, for the graphs on the CPU instead of what is served.
 
     Returns:
         The engine as a function of pixels, and what it computes in.
@@ -56,7 +56,7 @@ def load_engine(repository: Path, precision: str | None = None) -> tuple[Tagger,
     """
     graphs = (layout.ENCODER, layout.HEAD)
     plans = [repository / graph.with_name("model.plan") for graph in graphs]
-    if torch.cuda.is_available() and all(plan.is_file() for plan in plans):
+    if not precision and torch.cuda.is_available() and all(plan.is_file() for plan in plans):
         trt = load_tensorrt(TENSORRT)
         return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
     encoder, head = (_compile(repository / graph, precision) for graph in graphs)

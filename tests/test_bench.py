@@ -1,0 +1,152 @@
+"""The benchmark: what it writes, and that a wrong answer or a strange file fails it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+from pipeline import PICTURES
+
+BENCH = Path(__file__).parents[1] / "build" / "bench.py"
+# One short round of everything.
+SHORT = ("--repeats", 1, "--seconds", 0, "--shrink", 8, "--concurrency", 1, 2, "--batch", 1, 2,
+         "--images", PICTURES)  # fmt: skip
+ONE = np.array([1], np.float32)
+STEPS = ["ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess", "ram"]
+
+
+def bench(*arguments):
+    command = [sys.executable, BENCH, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def short_run(repository, checkpoint, tmp_path_factory):
+    """A run on the tiny model: its process and the folder that it wrote to."""
+    output = tmp_path_factory.mktemp("bench")
+    process = bench("--repository", repository, "--checkpoint", checkpoint, *SHORT,
+                    "--output", output)  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    return process, output
+
+
+@pytest.fixture(scope="module")
+def measured(short_run):
+    return json.loads((short_run[1] / "bench.json").read_text())
+
+
+def test_the_table_compares_pytorch_the_engine_and_grpc(short_run):
+    lines = short_run[0].stdout.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    compared = [tuple(row[:4]) for row in rows if len(row) == 7][2:]
+    assert compared == [
+        ("PyTorch", "float32", "1", "1"),
+        ("engine alone", "float32", "1", "1"),
+        ("PyTorch", "float32", "2", "1"),
+        ("engine alone", "float32", "2", "1"),
+        *(("Triton through gRPC", "float32", batch, clients)
+          for batch in "12" for clients in "12"),
+    ]  # fmt: skip
+    assert "tag F1 1.0000 on 7 images" in short_run[0].stdout
+
+
+def test_the_json_says_on_what_and_of_what_it_was_measured(measured):
+    assert measured["machine"]["cores"] > 0 and measured["machine"]["processor"]
+    assert measured["machine"]["versions"]["tritonserver"] == "2.51.0"
+    assert measured["model"]["variant"].endswith("96 px with 40 tags")
+    assert len(measured["model"]["checkpoint"]["sha256"]) == 64
+
+
+def test_each_figure_comes_with_all_its_rounds_and_their_spread(measured):
+    assert len(measured["throughput"]) == 8
+    for row in measured["throughput"]:
+        assert row["requests"] >= row["concurrency"]
+        for name in ("images_per_second", "p50_ms", "p99_ms"):
+            figure = row[name]
+            assert 0 < figure["low"] <= figure["median"] <= figure["high"]
+            assert len(figure["values"]) == 1
+        assert row["p50_ms"]["median"] <= row["p99_ms"]["median"]
+
+
+def test_each_steps_share_comes_from_tritons_statistics(measured):
+    assert [row["step"] for row in measured["steps"]] == STEPS * 4
+    for row in measured["steps"]:
+        parts = [row[f"{part}_ms"] for part in ("queue", "input", "infer", "output")]
+        assert min(parts) >= 0 and row["infer_ms"] > 0
+        if row["step"] != "ram":  # an ensemble's parts are its steps', which partly run at once
+            assert sum(parts) <= row["total_ms"] * 1.001
+
+
+def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured):
+    one_core = measured["preprocessor"]["one_core"]
+    assert [row["picture"].split(", ")[1] for row in one_core] == ["JPEG", "JPEG", "PNG"]
+    assert one_core[2]["mean_difference"] == 0, "a PNG has no reduced scale"
+    assert 0 < one_core[0]["mean_difference"] < 2
+    clients = [row["concurrency"] for row in measured["preprocessor"]["served"]]
+    assert clients == sorted({1, measured["machine"]["cores"]})
+    assert measured["postprocessor_ms"]["median"] > 0
+    assert measured["matrix_product"]["products_of_an_image"] > 1e6
+    assert set(measured["marks"]) >= {
+        "gRPC, times PyTorch's throughput, batch of 1",
+        "Triton's own time, share of the engine's, batch of 2",
+        "engine, share of the matrix product, batch of 1",
+    }
+
+
+def test_a_picture_is_drawn(short_run):
+    with Image.open(short_run[1] / "bench.png") as picture:
+        assert picture.format == "PNG" and picture.width > 800
+
+
+def test_a_wrong_answer_fails_it(repository, checkpoint, tmp_path):
+    wrong = shutil.copytree(repository, tmp_path / "models")
+    path = wrong / "ram_head" / "1" / "model.onnx"
+    head = onnx.load(path)
+    logits = head.graph.output[0].name
+    producer = next(node for node in head.graph.node if logits in node.output)
+    producer.output[0] = "right"
+    head.graph.initializer.append(numpy_helper.from_array(ONE, "one"))
+    head.graph.node.append(onnx.helper.make_node("Add", ["right", "one"], [logits]))
+    onnx.save(head, path)
+    output = tmp_path / "out"
+    result = bench("--repository", wrong, "--checkpoint", checkpoint, *SHORT, "--output", output)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "bench: Triton through gRPC: a wrong answer: a logit is off by 1"
+    )
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "ram/1/manifest.json").unlink(), "holds no model"),
+        (lambda root: (root / "ram_head/1/model.onnx").write_bytes(b""), "is not the graph"),
+    ],
+    ids=["no model", "another graph"],
+)
+def test_a_repository_that_is_not_as_it_was_built_is_one_line(
+    repository, tmp_path, change, message
+):
+    strange = shutil.copytree(repository, tmp_path / "models")
+    change(strange)
+    result = bench("--repository", strange)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith(f"bench: {strange}") and message in line
+
+
+def test_the_checkpoint_of_another_model_is_refused(repository, tmp_path):
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other")
+    result = bench("--repository", repository, "--checkpoint", other)
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        f"bench: {other}: is not the checkpoint that {repository} was built of"
+    )
