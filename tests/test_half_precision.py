@@ -89,6 +89,12 @@ def test_products_are_in_half_precision_norms_and_the_residual_stream_in_float32
 
 
 @pytest.mark.parametrize("name", ENGINES)
+def test_the_server_may_read_the_weights_as_well_as_the_graph(typed, name):
+    graph = typed[name]
+    assert graph.with_name("typed.onnx.data").stat().st_mode == graph.stat().st_mode
+
+
+@pytest.mark.parametrize("name", ENGINES)
 def test_each_node_has_inputs_of_one_floating_type(typed, name):
     graph = onnx.load(typed[name]).graph
     types = node_types(graph)

@@ -5,6 +5,7 @@ As PyTorch's autocast does, matrix products are in half precision, LayerNorm and
 in float32: sums over many blocks lose the least there, and large activations do not overflow.
 """
 
+import shutil
 from pathlib import Path
 
 import ml_dtypes
@@ -58,6 +59,8 @@ def type_graph(source: Path, target: Path, precision: str) -> None:
     data = target.name + ".data"
     (target.parent / data).unlink(missing_ok=True)  # onnx appends to what is there
     onnx.save(model, target, save_as_external_data=True, location=data)
+    if (target.parent / data).exists():  # onnx lets nobody but its writer read it
+        shutil.copymode(target, target.parent / data)
 
 
 def node_types(graph: onnx.GraphProto) -> dict[str, int]:
