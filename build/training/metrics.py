@@ -6,6 +6,7 @@ import numpy as np
 
 # For tags that the validation split never shows; that of RAM's reference for tags without one.
 UNKNOWN_THRESHOLD = 0.68
+FEWEST = 5  # images that a threshold is chosen on
 SMALLEST_THRESHOLD, LARGEST_THRESHOLD = 0.02, 0.98  # a tag at the edge would always or never show
 
 
@@ -66,8 +67,11 @@ def detect(targets: np.ndarray, shown: np.ndarray) -> dict[str, Detection]:
     }
 
 
-def best_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def best_thresholds(targets: np.ndarray, scores: np.ndarray, fewest: int = FEWEST) -> np.ndarray:
     """Choose for each tag the threshold under which its F1 is best.
+
+    What suits a few images says little of others: where one of them scores low, everything else
+    would be shown too. Tags of fewer images share the threshold of best F1 over all tags (micro).
 
     A tag is shown where its score exceeds its threshold. Thresholds lie halfway between the scores
     that they part. Of equally good ones the highest is taken: it shows the fewest wrong tags.
@@ -75,19 +79,27 @@ def best_thresholds(targets: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Args:
         targets: bool (images, tags).
         scores: floating (images, tags), 0 to 1.
+        fewest: images that a threshold of its own needs, at least 1.
 
     Returns:
-        float32 (tags); `UNKNOWN_THRESHOLD` where no image has the tag.
+        float32 (tags); `UNKNOWN_THRESHOLD` where no image has any tag.
     """
-    thresholds = np.full(targets.shape[1], UNKNOWN_THRESHOLD, np.float32)
-    for tag in np.flatnonzero(targets.any(axis=0)):
-        hits, precision, values = _sweep(targets[:, tag], scores[:, tag])
-        recall = hits / hits[-1]
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = int(np.argmax(f1))
-        below = values[best + 1] if best + 1 < len(values) else 0.0
-        thresholds[tag] = (values[best] + below) / 2
+    if not targets.any():
+        return np.full(targets.shape[1], UNKNOWN_THRESHOLD, np.float32)
+    shared = _best_threshold(targets.ravel(), scores.ravel())
+    thresholds = np.full(targets.shape[1], shared, np.float32)
+    for tag in np.flatnonzero(targets.sum(axis=0) >= fewest):
+        thresholds[tag] = _best_threshold(targets[:, tag], scores[:, tag])
     return np.clip(thresholds, SMALLEST_THRESHOLD, LARGEST_THRESHOLD)
+
+
+def _best_threshold(targets: np.ndarray, scores: np.ndarray) -> float:
+    hits, precision, values = _sweep(targets, scores)
+    recall = hits / hits[-1]
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(np.argmax(f1))
+    below = values[best + 1] if best + 1 < len(values) else 0.0
+    return (values[best] + below) / 2
 
 
 def _sweep(targets: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
