@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import pyplot
+from matplotlib.ticker import LogLocator, NullFormatter
 from timeline import INTERVAL, Sample
 
 
@@ -29,7 +30,8 @@ def draw(samples: list[Sample], path: Path, max_p99: float) -> None:
         latency.axhline(max_p99, color="grey", linestyle="--", label="limit of p99")
     latency.set(ylabel="latency, ms", yscale="log", title="RAM under load, second by second")
     latency.yaxis.set_major_formatter("{x:g}")
-    latency.yaxis.set_minor_formatter("{x:g}")
+    latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    latency.yaxis.set_minor_formatter(NullFormatter())
     # What came after the last full second would stand there as a peak.
     samples = [sample for sample in samples if sample.seconds > INTERVAL / 2]
     every = [sample.time for sample in samples]

@@ -11,7 +11,6 @@ import gevent
 from arrivals import Arrivals
 from distributed import SETTLE, Worker, Workers
 from expected import Expected, ExpectedError
-from grpc.experimental.gevent import init_gevent
 from knee import KneeSearch
 from limits import Limits
 from locust.env import Environment
@@ -27,12 +26,9 @@ from rehearsal import rehearse
 from session import Session, find_pictures
 from timeline import Timeline
 from traffic import Traffic, make_kinds
-from transports import GrpcTransport, require_server
+from transports import GrpcTransport, prepare_grpc, require_server
 from users import HttpUser
 
-# gRPC waits for each call in a thread of gevent's pool. Of its ten, slow answers would hold all,
-# and fast ones would be seen, and measured, too late.
-MAX_WAITING_CALLS = 4096
 GRACE = 5.0  # seconds beyond a request's own timeout
 
 
@@ -52,8 +48,7 @@ class Run:
     """One process's part in the test, as locust's events call for it."""
 
     def __init__(self, environment: Environment):
-        init_gevent()  # not earlier: --processes forks before this
-        gevent.get_hub().threadpool.maxsize = MAX_WAITING_CALLS
+        prepare_grpc()  # not earlier: --processes forks before this
         self.environment = environment
         self.expected: Expected | None = None
         self.timeline: Timeline | None = None
@@ -108,9 +103,8 @@ class Run:
         if self.workers:
             self.workers.begin(self.expected)
         else:
-            is_open = self.options.rate or self.options.ramp
             share = self.worker.share if self.worker else (0, 1)
-            arrivals = Arrivals(share) if is_open else None
+            arrivals = Arrivals(share) if self.options.rate or self.options.ramp else None
             self.session = Session(self.traffic, self.expected, arrivals)
         if not self.worker:
             environment.stats.clear_all()  # their clock ran while answers were taken
@@ -119,10 +113,7 @@ class Run:
             self.timeline.start()
 
     def prepare(self) -> None:
-        """Find the pictures, and the answers to them.
-
-        Raises one of `PROBLEMS` where they can't be had.
-        """
+        """Find the pictures, and the answers to them; raises one of `PROBLEMS` where it can't."""
         options = self.options
         self.check_options()
         kinds = make_kinds(options.threshold, options.top_k, options.batch)
@@ -196,11 +187,9 @@ class Run:
         """Judge the run."""
         if self.timeline is None:
             return
-        if self.options.csv_prefix:
-            gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)  # locust's files lack what comes later
         self.timeline.stop()
-        if self.options.plot:
-            draw(self.timeline.samples, Path(self.options.plot), self.options.max_p99)
+        if self.options.csv_prefix:
+            gevent.sleep(CSV_STATS_INTERVAL_SEC + 0.1)  # or locust's files lack what came last
         if self.options.ramp:
             ramp = environment.shape_class
             kept, self.verdict = bool(ramp.search.good), ramp.lines()
@@ -211,6 +200,8 @@ class Run:
             kept = all(kept for kept, _ in lines)
             self.verdict = [("kept      " if ok else "EXCEEDED  ") + line for ok, line in lines]
         environment.process_exit_code = 0 if kept else 1
+        if self.options.plot:
+            self.verdict.append(self.plot(Path(self.options.plot)))
         self.timeline = None
         if not self.options.headless:
             self.print_verdict()
@@ -223,8 +214,14 @@ class Run:
     def print_verdict(self) -> None:
         """Print how the run compares with its limits."""
         print("\n".join(["", *self.verdict]), flush=True)
-        if self.options.plot:
-            print(f"plot: {self.options.plot}", flush=True)
+
+    def plot(self, path: Path) -> str:
+        """Draw the run; returns the line that says where, or why not."""
+        try:
+            draw(self.timeline.samples, path, self.options.max_p99)
+        except OSError as error:
+            return f"no plot: {path}: {error.strerror}"
+        return f"plot: {path}"
 
     def make_ramp(self) -> Ramp:
         """Return the shape of a run that looks for the knee."""

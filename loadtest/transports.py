@@ -1,15 +1,32 @@
 """One request over gRPC or HTTP: built by the Python client, answered with its tags or errors."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+import gevent
 import numpy as np
 import tritonclient.http
+from grpc.experimental.gevent import init_gevent
 from ram_client import InvalidRequest, RamClient, RamError, ServerError, Tag, Timeout, Unavailable
 from ram_client.protocol import MODEL, TAG_OUTPUTS, read_tags, tag_tensors
+from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+# gRPC waits for each call in a thread of gevent's pool. Of its ten, slow answers would hold all,
+# and fast ones would be seen, and measured, too late.
+MAX_WAITING_CALLS = 4096
 ERRORS = {"400": InvalidRequest, "503": Unavailable}
+
+
+def prepare_grpc() -> None:
+    """Make gRPC wait as gevent wants it, before the first channel is made."""
+    init_gevent()
+    gevent.get_hub().threadpool.maxsize = MAX_WAITING_CALLS
+    # It closes a second time: gRPC then counts too few channels, and at exit may wait for ever for
+    # a lock that a thread held which is gone.
+    with contextlib.suppress(AttributeError):
+        del InferenceServerClient.__del__
 
 
 class GrpcTransport:
