@@ -7,17 +7,17 @@ RUN := $(VENV)/bin/python
 
 REPOSITORY ?= model_repository
 DEMO := runs/demo/model_repository
-DEMO_SOURCES := $(wildcard build/make_*.py build/ram/*.py build/demo/vocabulary/*.txt \
+DEMO_CHECKPOINT := build/demo/weights/ram_demo.safetensors
+DEMO_SOURCES := $(DEMO_CHECKPOINT) $(wildcard build/make_*.py build/ram/*.py build/demo/vocabulary/*.txt \
 	model_repository/*/config.pbtxt model_repository/*/configs/*.pbtxt model_repository/*/1/*.py)
-BUILD_DEMO = $(RUN) build/make_demo_checkpoint.py runs/demo/ram_demo.safetensors && \
-	$(RUN) build/make_model.py --checkpoint runs/demo/ram_demo.safetensors \
-	--vocabulary build/demo/vocabulary --note "demo: its weights are noise, its tags mean nothing" --repository
+BUILD_DEMO = $(RUN) build/make_model.py --checkpoint $(DEMO_CHECKPOINT) --vocabulary build/demo/vocabulary \
+	--note "the demo's model, small and trained on drawings of emoji: it says nothing of RAM's accuracy" --repository
 # $(call options,image-size) is --image-size=$(IMAGE_SIZE), where that is given.
 upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model vocabulary plans doctor verify train evaluate test test-slow test-gpu lint format load bench clean
+.PHONY: help setup demo serve model vocabulary plans doctor verify train train-demo evaluate test test-slow test-gpu lint format load bench clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -55,12 +55,12 @@ endif
 model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 REPOSITORY=DIR]
 	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision)
 
-# In the serving image there is no .venv, and TensorRT is in the system's Python.
 vocabulary: setup ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=MODULE:FUNCTION DEFAULT_THRESHOLD=0.68]
 	@$(RUN) build/make_vocabulary.py $(call options,names output checkpoint vocabulary text-encoder default-threshold)
 
+# In the serving image there is no .venv, and TensorRT is in the system's Python.
 plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 REPOSITORY=DIR]
-	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) build/make_plans.py --repository '$(REPOSITORY)' $(call options,builder-level)
+	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) build/make_plans.py --repository '$(REPOSITORY)' $(call options,builder-level engine)
 
 verify: setup ## Compare what REPOSITORY holds with its CHECKPOINT=FILE in PyTorch [IMAGES=DIR FORMAT=model.plan SERVER=host:port]
 	@$(RUN) build/verify.py --repository '$(REPOSITORY)' $(call options,checkpoint images format server)
@@ -73,6 +73,17 @@ train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it go
 
 evaluate: $(TRAINING) ## Measure what CONFIG=FILE.toml trained, and choose its tags' thresholds
 	@$(RUN) build/evaluate.py $(CONFIG)
+
+# Each step goes on where it was stopped; `rm -r runs/demo` begins from nothing.
+train-demo: runs/demo/features.npy ## Train the demo's model again: data, encoder, head, thresholds, figures (two hours on two cores)
+	$(RUN) build/train.py build/demo/train_encoder.toml
+	$(RUN) build/train.py build/demo/train.toml
+	$(RUN) build/make_half_checkpoint.py runs/demo/training/ram.safetensors $(DEMO_CHECKPOINT)
+	$(RUN) build/evaluate.py build/demo/train.toml --checkpoint $(DEMO_CHECKPOINT) \
+		--thresholds build/demo/vocabulary --json build/demo/weights/figures.json
+
+runs/demo/features.npy: build/prepare_demo.py build/demo/vocabulary/rules.toml $(wildcard build/demo/*.py) | $(TRAINING)
+	$(RUN) build/prepare_demo.py
 
 # The demo's repository is made afresh when anything that goes into it has changed.
 $(DEMO)/ram/1/manifest.json: $(DEMO_SOURCES) | setup
@@ -93,7 +104,7 @@ load: $(LOADTEST) ## Load-test the server that runs, for 30 s; UI=1 for locust's
 # The demo's model, unless a REPOSITORY was given.
 BENCH_DEMO := $(if $(filter file,$(origin REPOSITORY)),$(DEMO)/ram/1/manifest.json)
 bench: $(LOADTEST) $(BENCH_DEMO) ## Measure speed: PyTorch, engine, gRPC [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8 …"]
-	@$(RUN) build/bench.py $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint runs/demo/ram_demo.safetensors,\
+	@$(RUN) build/bench.py $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint $(DEMO_CHECKPOINT),\
 		--repository '$(REPOSITORY)' $(call options,checkpoint)) $(call options,server) $(ARGS)
 
 test-gpu: $(TRAINING) ## On a GPU: its tests, then TensorRT's times beside PyTorch's [CHECKPOINT=FILE ENGINE=tensorrt_rtx]

@@ -2,6 +2,8 @@
 
 To be run in the serving image, so that the TensorRT that loads the plans is the one that made them.
 A plan that fits this GPU, this TensorRT and the config is left as it is.
+
+Without a GPU, `--engine tensorrt_rtx` tells whether the graphs can be built as the configs ask.
 """
 
 import argparse
@@ -11,9 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ram.cuda_device import DeviceError, first_device
-from ram.engine import DEFAULT_LEVEL, LEVELS, EngineError, Options, load_tensorrt
+from ram.engine import (
+    DEFAULT_LEVEL,
+    LEVELS,
+    MODULES,
+    RTX,
+    TENSORRT,
+    EngineError,
+    Options,
+    load_tensorrt,
+)
 from ram.engine_config import EngineConfigError
-from ram.plan import GRAPHS, PlanBuilder, PlanError
+from ram.plan import GRAPHS, PlanBuilder, PlanError, parse
 from ram.repository import Repository, RepositoryError
 
 HERE = Path(__file__).resolve().parent
@@ -24,19 +35,10 @@ def main(command_line: Sequence[str] | None = None) -> int:
     """Make the plans, or say in one line what is wrong; returns the exit status."""
     arguments = parse_arguments(command_line)
     try:
-        builder = PlanBuilder(
-            Repository(arguments.repository),
-            load_tensorrt(),
-            first_device(),
-            Options(
-                arguments.builder_level,
-                arguments.version_compatible,
-                arguments.hardware_compatible,
-            ),
-        )
-        for graph in GRAPHS:
-            with ProgressLine(graph.parts[0]) as progress:
-                builder.make(graph, progress, arguments.force)
+        if arguments.engine == RTX:
+            try_graphs(arguments.repository)
+        else:
+            make_plans(arguments)
     except (EngineError, DeviceError, EngineConfigError, PlanError, RepositoryError) as error:
         print(f"make plans: {error}", file=sys.stderr)
         return 1
@@ -46,12 +48,51 @@ def main(command_line: Sequence[str] | None = None) -> int:
     return 0
 
 
+def make_plans(arguments: argparse.Namespace) -> None:
+    """Make what does not fit yet.
+
+    Raises:
+        EngineError, DeviceError, EngineConfigError, PlanError, RepositoryError: it can't be made.
+    """
+    builder = PlanBuilder(
+        Repository(arguments.repository),
+        load_tensorrt(),
+        first_device(),
+        Options(
+            arguments.builder_level, arguments.version_compatible, arguments.hardware_compatible
+        ),
+    )
+    for graph in GRAPHS:
+        with ProgressLine(graph.parts[0]) as progress:
+            builder.make(graph, progress, arguments.force)
+
+
+def try_graphs(repository: Path) -> None:
+    """Build engines with TensorRT-RTX, and keep none.
+
+    Raises:
+        EngineError, EngineConfigError, PlanError: a graph can't be built.
+    """
+    trt = load_tensorrt(RTX)
+    for graph in GRAPHS:
+        with ProgressLine(graph.parts[0]) as progress:
+            network, profile = parse(trt, repository, graph)
+            network.build(profile, advance=progress)
+        print(
+            f"{graph.parts[0]}: TensorRT-RTX {trt.__version__} builds it for batches of "
+            f"{profile.min[0]} to {profile.max[0]}, fastest at {profile.opt[0]}; no plan is written"
+        )
+
+
 def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--repository", type=Path, default=HERE.parent / "model_repository", metavar="DIR",
         help="model repository with typed.onnx graphs (default: this one's)")  # fmt: skip
+    add("--engine", choices=MODULES, default=TENSORRT,
+        help="tensorrt_rtx needs no GPU, and makes no plans: it tries whether the graphs can be "
+             "built, and no other option counts (default: %(default)s)")  # fmt: skip
     add("--builder-level", type=int, choices=LEVELS, default=DEFAULT_LEVEL,
         help="5 searches longest for the fastest kernels (default: %(default)s)")  # fmt: skip
     add("--version-compatible", action="store_true",

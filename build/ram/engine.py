@@ -1,12 +1,14 @@
 """TensorRT: a typed graph to a serialized engine, by one path for TensorRT 10, 11 and RTX."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from .engine_config import Binding, Profile
+from .interruption import Interruption
 
 TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
 # `tensorrt_bindings` is the Python part alone, which takes its libraries from the system.
@@ -80,7 +82,9 @@ class Network:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         self._network = self._builder.create_network(flags)
         parser = trt.OnnxParser(self._network, self._log)
-        if not parser.parse_from_file(str(graph)):
+        with _interruptible():
+            parsed = parser.parse_from_file(str(graph))
+        if not parsed:
             found = [parser.get_error(index) for index in range(parser.num_errors)]
             reasons = [f"{e.node_operator()} '{e.node_name()}': {e.desc()}" for e in found[:1]]
             raise EngineError(f"{graph}: {' '.join(' '.join(reasons).split()) or 'not understood'}")
@@ -130,11 +134,10 @@ class Network:
             config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         if timing_cache is not None:
             self._use_cache(config, timing_cache)
-        monitor = _make_monitor(trt, advance)
-        config.progress_monitor = monitor
-        engine = self._builder.build_serialized_network(self._network, config)
-        if monitor.interrupted:
-            raise KeyboardInterrupt
+        with _interruptible() as interruption:
+            monitor = _make_monitor(trt, advance, interruption)  # lives as long as it is called
+            config.progress_monitor = monitor
+            engine = self._builder.build_serialized_network(self._network, config)
         if engine is None:
             raise self._error("no engine was built")
         if timing_cache is None:
@@ -172,30 +175,32 @@ def make_log(trt: ModuleType) -> object:
     return Log()
 
 
-def _make_monitor(trt: ModuleType, advance: Advance) -> object:
-    """A monitor that tells of the outermost phase, and stops the build on Ctrl-C."""
+@contextmanager
+def _interruptible() -> Iterator[Interruption]:
+    """Hold Ctrl-C back until TensorRT returns: what is raised in a callback of its gets lost."""
+    with Interruption() as interruption:
+        yield interruption
+    if interruption.signal is not None:
+        raise KeyboardInterrupt
+
+
+def _make_monitor(trt: ModuleType, advance: Advance, interruption: Interruption) -> object:
+    """A monitor that tells of each phase, and stops the build once it was interrupted."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.steps: dict[str, int] = {}
-            self.interrupted = False
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self.steps[phase] = steps
-            self._tell(phase, 0)
+            advance(phase, 0)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            self._tell(phase, step + 1)
-            return not self.interrupted
+            advance(phase, (step + 1) / max(self.steps.get(phase, 1), 1))
+            return interruption.signal is None
 
         def phase_finish(self, phase: str) -> None:
             self.steps.pop(phase, None)
-
-        def _tell(self, phase: str, done: int) -> None:
-            try:
-                advance(phase, done / max(self.steps.get(phase, 1), 1))
-            except KeyboardInterrupt:  # must not cross TensorRT's own code
-                self.interrupted = True
 
     return Monitor()

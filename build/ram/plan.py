@@ -8,7 +8,7 @@ from types import ModuleType
 
 from .cuda_device import Device
 from .engine import TENSORRT, Advance, Network, Options
-from .engine_config import EngineConfig
+from .engine_config import EngineConfig, Profile
 from .layout import MANIFEST, TYPED_ENCODER, TYPED_HEAD
 from .repository import Repository, sha256
 
@@ -64,14 +64,7 @@ class PlanBuilder:
         """
         path = self.repository.root / graph
         model = graph.parts[0]
-        if not path.is_file():
-            raise PlanError(
-                f"{path} is missing: run 'make model' first, with PRECISION=float16 or bfloat16"
-            )
-        config = EngineConfig.read(self.repository.root / model / "config.pbtxt")
-        network = Network(self.trt, path)
-        config.check(network.bindings)
-        profile = config.profile(network.bindings)
+        network, profile = parse(self.trt, self.repository.root, graph)
         facts = self._facts(path, profile.as_dict())
         if not force and fits(path.parent, facts, self.options):
             self.say(f"{model}: the plan fits this GPU, TensorRT and config")
@@ -107,6 +100,32 @@ class PlanBuilder:
         capability = self.device.compute_capability
         name = f"timing-{self.trt.__version__}-{capability}.cache"
         return (self.repository.root / MANIFEST).with_name(name)
+
+
+def parse(trt: ModuleType, root: Path, graph: Path) -> tuple[Network, Profile]:
+    """Have TensorRT read one of `GRAPHS`, and compare it with its config.
+
+    Args:
+        trt: TensorRT's module, or TensorRT-RTX's.
+        root: the model repository.
+        graph: where the graph is in it.
+
+    Returns:
+        The network, and the shapes that its config asks for.
+
+    Raises:
+        PlanError: the graph is missing.
+        EngineConfigError, EngineError: the config does not fit, or TensorRT does not take it.
+    """
+    path = root / graph
+    if not path.is_file():
+        raise PlanError(
+            f"{path} is missing: run 'make model' first, with PRECISION=float16 or bfloat16"
+        )
+    config = EngineConfig.read(root / graph.parts[0] / "config.pbtxt")
+    network = Network(trt, path)
+    config.check(network.bindings)
+    return network, config.profile(network.bindings)
 
 
 def fits(folder: Path, wanted: dict, options: Options) -> bool:

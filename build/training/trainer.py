@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import torch
+from ram.interruption import Interruption
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -16,7 +17,6 @@ from torch.utils.tensorboard import SummaryWriter
 from .config import Config
 from .data import Batch, Images, TrainingBatches, load_batches
 from .evaluation import score
-from .interruption import Interruption
 from .losses import DISTILLATION, total_loss
 from .metrics import mean_average_precision
 from .model import TrainingModel, published_state_dict
@@ -104,6 +104,7 @@ class Trainer:
         writer = SummaryWriter(str(self.config.output / METRICS), purge_step=self.step)
         progress.begin(self.total_steps, self.step, self.config.optimisation.batch_size)
         try:
+            # Half a step must never reach a checkpoint: what goes on from it would end elsewhere.
             with Interruption() as interruption:
                 while self.step < self.total_steps:
                     self._train_epoch(progress, writer, interruption)

@@ -8,10 +8,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """A context in which a signal sets `signal` instead of interrupting; a second one interrupts.
-
-    Half a step must never reach a checkpoint: what goes on from it would end elsewhere.
-    """
+    """A context where a signal sets `signal` instead of interrupting; a second one interrupts."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
