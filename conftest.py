@@ -1,3 +1,3 @@
-"""Makes the fixtures of tests/pipeline.py known to all tests, the client's too."""
+"""Makes fixtures known to all tests, the client's too."""
 
-pytest_plugins = ["pipeline"]
+pytest_plugins = ["pipeline", "training_run"]
