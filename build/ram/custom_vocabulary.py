@@ -1,0 +1,156 @@
+"""A vocabulary of one's own for a trained model: its labels chosen and embedded once, offline."""
+
+import importlib
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .checkpoint import save_model
+from .model import RAM
+from .name_list import ListedName, raise_problems
+from .served import Vocabulary
+from .tag_lists import CHINESE, ENGLISH, THRESHOLDS, VocabularyError
+
+CHECKPOINT = "ram.safetensors"
+
+# Names in English to label embeddings, (names, width) float32.
+Embed = Callable[[list[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a model is to recognise.
+
+    Attributes:
+        vocabulary: names and thresholds.
+        embeddings: float32 (labels · descriptions, label_width), as in a checkpoint.
+        known: how many of the labels are the model's own.
+    """
+
+    vocabulary: Vocabulary
+    embeddings: np.ndarray
+    known: int
+
+
+def load_embed(spec: str) -> Embed:
+    """Import a text encoder.
+
+    Args:
+        spec: `module:function`; the function takes a list of names in English, and returns
+            float32 (names, width).
+
+    Raises:
+        VocabularyError: there is no such function, or its module can't be imported.
+    """
+    module, _, function = spec.partition(":")
+    try:
+        embed = getattr(importlib.import_module(module), function, None)
+    except (ImportError, ValueError) as error:
+        raise VocabularyError(f"the text encoder '{spec}' can't be imported ({error})") from error
+    if not callable(embed):
+        raise VocabularyError(f"the text encoder '{spec}' is no MODULE:FUNCTION")
+    return embed
+
+
+def choose_labels(
+    names: Sequence[ListedName],
+    model: RAM,
+    own: Vocabulary,
+    default_threshold: float,
+    embed: Embed | None = None,
+) -> Labels:
+    """Find each name's embedding, Chinese name and threshold.
+
+    What the list says holds. A name that the model knows has the rest from its vocabulary; another
+    is embedded, has the default threshold and, for want of a Chinese name, its English one.
+
+    Args:
+        names: the list.
+        model: its label embeddings are used.
+        own: the vocabulary that belongs to the model.
+        default_threshold: for names that the model does not know.
+        embed: the text encoder that the model's own labels were embedded with, if it is at hand.
+
+    Raises:
+        VocabularyError: names are unknown and there is no text encoder; or its embeddings are not
+            those of the model's labels.
+    """
+    places = {name.casefold(): index for index, name in enumerate(own.tags)}
+    rows = [places.get(listed.key) for listed in names]
+    unknown = [listed for listed, row in zip(names, rows, strict=True) if row is None]
+    embedded = iter(())
+    if unknown:
+        embedded = iter(_embed(unknown, model, embed))
+    own_rows = model.descriptions().detach().numpy()
+    return Labels(
+        Vocabulary(
+            [listed.name if row is None else own.tags[row]
+             for listed, row in zip(names, rows, strict=True)],
+            [listed.name_zh or (listed.name if row is None else own.tags_zh[row])
+             for listed, row in zip(names, rows, strict=True)],
+            np.array([
+                listed.threshold if listed.threshold is not None
+                else default_threshold if row is None else own.thresholds[row]
+                for listed, row in zip(names, rows, strict=True)
+            ], np.float32),
+        ),
+        np.concatenate([next(embedded) if row is None else own_rows[row] for row in rows]),
+        len(names) - len(unknown),
+    )  # fmt: skip
+
+
+def write_labels(model: RAM, labels: Labels, folder: Path) -> None:
+    """Write a checkpoint that has these labels and the model's other weights, and its tag lists.
+
+    Args:
+        model: is changed to have them.
+        labels: from `choose_labels`.
+        folder: to make; it appears as a whole, or not at all.
+
+    Raises:
+        VocabularyError: the folder is there and not empty, or can't be written.
+    """
+    vocabulary = labels.vocabulary
+    model.variant = replace(model.variant, num_tags=len(vocabulary.tags))
+    model.label_embed = torch.nn.Parameter(torch.from_numpy(labels.embeddings))
+    lists = {
+        ENGLISH: vocabulary.tags,
+        CHINESE: vocabulary.tags_zh,
+        THRESHOLDS: (f"{threshold:.6g}" for threshold in vocabulary.thresholds.tolist()),
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".vocabulary-", dir=folder.parent) as staging:
+            whole = Path(staging) / "whole"
+            whole.mkdir()
+            save_model(model, whole / CHECKPOINT)
+            for name, lines in lists.items():
+                text = "".join(f"{line}\n" for line in lines)
+                (whole / name).write_text(text, encoding="utf-8")
+            whole.replace(folder)  # onto nothing, or an empty folder
+    except OSError as error:
+        raise VocabularyError(f"{folder}: can't be written ({error.strerror})") from error
+
+
+def _embed(unknown: Sequence[ListedName], model: RAM, embed: Embed | None) -> np.ndarray:
+    """Return (names, descriptions, label_width): a name's embedding stands for all descriptions."""
+    if embed is None:
+        raise_problems(
+            [f"{listed.place}: the checkpoint does not know '{listed.name}'" for listed in unknown]
+            + ["other names need the text encoder of the checkpoint's labels: "
+               "TEXT_ENCODER=MODULE:FUNCTION"]
+        )  # fmt: skip
+    variant = model.variant
+    embeddings = np.asarray(embed([listed.name for listed in unknown]), np.float32)
+    if embeddings.shape != (len(unknown), variant.label_width):
+        raise VocabularyError(
+            f"the text encoder makes embeddings of shape {embeddings.shape} for {len(unknown)} "
+            f"names, but the checkpoint's labels are {variant.label_width} wide"
+        )
+    if not np.isfinite(embeddings).all():
+        raise VocabularyError("the text encoder's embeddings are not all finite numbers")
+    return np.repeat(embeddings[:, None], variant.descriptions, axis=1)

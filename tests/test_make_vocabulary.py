@@ -1,0 +1,189 @@
+"""`make vocabulary`: a list of names becomes a checkpoint that recognises them."""
+
+import subprocess
+from pathlib import Path
+
+import make_vocabulary
+import numpy as np
+import pytest
+import torch
+from pipeline import PICTURES
+from ram.build import BuildRequest, build
+from ram.checkpoint import load_model
+from ram.half_precision import NONE
+from ram.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
+from ram.taggers import onnx_tagger, torch_tagger
+from ram_plus import plus_weights
+
+ROOT = Path(__file__).parents[1]
+TOLERANCE = 1e-4
+# A text encoder as somebody may bring one along: here each name has its own noise.
+ENCODER = """
+import zlib
+import numpy as np
+
+def embed(names, width=64):
+    rows = [np.random.default_rng(zlib.crc32(n.encode())).normal(size=width) for n in names]
+    return np.array(rows, np.float32)
+
+def embed_narrowly(names):
+    return embed(names, 63)
+
+def embed_nothing(names):
+    return np.full((len(names), 64), np.nan)
+
+no_function = 1
+"""
+
+
+@pytest.fixture
+def encoder(tmp_path, monkeypatch):
+    (tmp_path / "noise_encoder.py").write_text(ENCODER)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "noise_encoder:embed"
+
+
+@pytest.fixture
+def make(checkpoint, vocabulary_folder, tmp_path, capsys):
+    """Run it on lines; returns its status, what it says on stderr, and the folder it made."""
+
+    def run(lines, **options):
+        names, output = tmp_path / "names.txt", tmp_path / "out" / "mine"
+        names.write_text("\n".join(lines), encoding="utf-8")
+        options = {"names": names, "output": output, "checkpoint": checkpoint,
+                   "vocabulary": vocabulary_folder} | options  # fmt: skip
+        status = make_vocabulary.main([
+            str(part) for name, value in options.items()
+            for part in (f"--{name.replace('_', '-')}", value)
+        ])  # fmt: skip
+        return status, capsys.readouterr().err, Path(options["output"])
+
+    return run
+
+
+def test_known_names_keep_their_logits_chinese_names_and_thresholds(make, golden):
+    status, said, folder = make(["tag 17", "TAG 3", "tag 30"])
+    assert (status, said) == (0, "")
+    logits = torch_tagger(load_model(folder / "ram.safetensors"))(golden["pixels"])
+    np.testing.assert_allclose(logits, golden["logits"][:, [17, 3, 30]], atol=TOLERANCE)
+    vocabulary = read_vocabulary(folder, 3)
+    assert vocabulary.tags == ["tag 17", "tag 3", "tag 30"]
+    assert vocabulary.tags_zh == ["标签17", "标签3", "标签30"]
+    np.testing.assert_allclose(vocabulary.thresholds, [0.0018, 0.0008, 0.0008])
+
+
+def test_what_the_list_says_goes_before_what_the_checkpoint_knows(make):
+    _, _, folder = make(["tag 17,甲,0.25", "tag 3,乙"])
+    vocabulary = read_vocabulary(folder, 2)
+    assert vocabulary.tags_zh == ["甲", "乙"]
+    np.testing.assert_allclose(vocabulary.thresholds, [0.25, 0.0008])
+
+
+def test_unknown_names_go_through_the_text_encoder(make, model, golden, encoder):
+    status, said, folder = make(["wombat", "tag 5", "quokka,短尾矮袋鼠,0.4"], text_encoder=encoder)
+    assert (status, said) == (0, "")
+    import noise_encoder
+
+    labels = noise_encoder.embed(["wombat", "tag 5", "quokka"])
+    labels[1] = model.label_embed[5].detach()
+    with torch.inference_mode():
+        expected = model.head(*map(torch.from_numpy, (golden["embeds"], labels)))
+    logits = torch_tagger(load_model(folder / "ram.safetensors"))(golden["pixels"])
+    np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
+    vocabulary = read_vocabulary(folder, 3)
+    assert vocabulary.tags_zh == ["wombat", "标签5", "短尾矮袋鼠"]
+    np.testing.assert_allclose(vocabulary.thresholds, [0.68, 0.0012, 0.4])
+
+
+def test_of_ram_plus_plus_known_names_keep_all_their_descriptions(make, golden, encoder, tmp_path):
+    torch.save({"model": plus_weights()}, tmp_path / "plus.pth")
+    whole = torch_tagger(load_model(tmp_path / "plus.pth"))(golden["pixels"])
+    status, said, folder = make(
+        ["tag 17", "wombat", "tag 3"], checkpoint=tmp_path / "plus.pth", text_encoder=encoder
+    )
+    assert (status, said) == (0, "")
+    made = load_model(folder / "ram.safetensors")
+    assert (made.variant.architecture, made.variant.num_tags) == ("RAM++", 3)
+    logits = torch_tagger(made)(golden["pixels"])
+    np.testing.assert_allclose(logits[:, [0, 2]], whole[:, [17, 3]], atol=TOLERANCE)
+
+
+def test_the_folder_becomes_a_repository_as_any_other(make, golden, tmp_path):
+    _, _, folder = make(["tag 8", "tag 2"])
+    models = tmp_path / "models"
+    build(BuildRequest(folder / "ram.safetensors", folder, models, PICTURES, precision=NONE))
+    tag = onnx_tagger(models / "ram_encoder/1/model.onnx", models / "ram_head/1/model.onnx")
+    logits = tag(golden["pixels"])
+    np.testing.assert_allclose(logits, golden["logits"][:, [8, 2]], atol=TOLERANCE)
+
+
+def test_unknown_names_without_a_text_encoder_are_all_told_with_what_is_missing(make):
+    status, said, folder = make(["wombat", "tag 1", "quokka"])
+    names = folder.parents[1] / "names.txt"
+    assert status == 1
+    assert said.splitlines() == [
+        f"make vocabulary: {names}, line 1: the checkpoint does not know 'wombat'",
+        f"make vocabulary: {names}, line 3: the checkpoint does not know 'quokka'",
+        "make vocabulary: other names need the text encoder of the checkpoint's labels: "
+        "TEXT_ENCODER=MODULE:FUNCTION",
+    ]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text_encoder": "noise_encoder:embed_narrowly"}, "embeddings of shape (1, 63) for 1"),
+        ({"text_encoder": "noise_encoder:embed_nothing"}, "are not all finite numbers"),
+        ({"text_encoder": "noise_encoder:no_function"}, "is no MODULE:FUNCTION"),
+        ({"text_encoder": "noise_encoder"}, "is no MODULE:FUNCTION"),
+        ({"text_encoder": "none_such:embed"}, "can't be imported"),
+        ({"checkpoint": "none.pth"}, "none.pth: no such file"),
+        ({"vocabulary": "none"}, "none: no such folder"),
+        ({"names": "none.txt"}, "none.txt: can't be read"),
+        ({"default_threshold": "2"}, "--default-threshold: '2' is no threshold"),
+        ({"output": PICTURES}, "is there already"),
+        ({"output": "/proc/mine"}, "/proc/mine: can't be written"),
+    ],
+)
+@pytest.mark.usefixtures("encoder")
+def test_what_cannot_be_used_is_one_line_and_writes_nothing(make, options, message):
+    if "output" in options and options["output"] != PICTURES:
+        options = options | {"text_encoder": "noise_encoder:embed"}
+    before = sorted(PICTURES.iterdir())
+    status, said, folder = make(["wombat"], **options)
+    assert status == 1
+    assert message in said and said.count("\n") == 1
+    assert sorted(PICTURES.iterdir()) == before
+    assert folder == PICTURES or not folder.exists()
+
+
+def test_a_failed_write_leaves_nothing_behind(make, monkeypatch):
+    def no_space(model, path):
+        path.write_text("half a checkp")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ram.custom_vocabulary.save_model", no_space)
+    status, said, folder = make(["tag 1"])
+    assert (status, "No space left on device" in said) == (1, True)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_the_make_target_names_the_options():
+    dry_run = subprocess.run(
+        ["make", "--dry-run", "vocabulary", "NAMES=my names.csv", "OUTPUT=runs/mine",
+         "CHECKPOINT=ram.pth", "VOCABULARY=lists", "TEXT_ENCODER=mine:embed",
+         "DEFAULT_THRESHOLD=0.5"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    ).stdout  # fmt: skip
+    for option in ("--names='my names.csv'", "--output='runs/mine'", "--checkpoint='ram.pth'",
+                   "--vocabulary='lists'", "--text-encoder='mine:embed'",
+                   "--default-threshold='0.5'"):  # fmt: skip
+        assert option in dry_run
+
+
+def test_the_lists_are_those_that_ram_publishes(make):
+    _, _, folder = make(["tag 1"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["ram.safetensors", ENGLISH, CHINESE, THRESHOLDS]
+    )
