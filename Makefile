@@ -59,7 +59,7 @@ vocabulary: setup ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPO
 	@$(RUN) build/make_vocabulary.py $(call options,names output checkpoint vocabulary text-encoder default-threshold)
 
 # In the serving image there is no .venv, and TensorRT is in the system's Python.
-plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 REPOSITORY=DIR]
+plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 ENGINE=tensorrt_rtx REPOSITORY=DIR]
 	@$(if $(wildcard $(RUN)),$(RUN),$(PYTHON)) build/make_plans.py --repository '$(REPOSITORY)' $(call options,builder-level engine)
 
 verify: setup ## Compare what REPOSITORY holds with its CHECKPOINT=FILE in PyTorch [IMAGES=DIR FORMAT=model.plan SERVER=host:port]

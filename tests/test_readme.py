@@ -22,9 +22,10 @@ def folder_with_a_photo(picture_files, tmp_path):
     return tmp_path
 
 
-def test_every_link_to_a_file_leads_to_one():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "deploy/README.md", "loadtest/README.md"])
+def test_every_link_to_a_file_leads_to_one(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
 
 
 def test_every_make_target_that_is_named_exists():
@@ -34,7 +35,7 @@ def test_every_make_target_that_is_named_exists():
 
 
 def test_every_file_that_is_named_exists():
-    for path in re.findall(r"`((?:build|clients|tests)/[\w/.]+)", README):
+    for path in re.findall(r"`((?:build|clients|deploy|loadtest|tests)/[\w/.]+)", README):
         assert (ROOT / path).exists(), path
 
 
