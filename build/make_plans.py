@@ -24,7 +24,7 @@ from ram.engine import (
     load_tensorrt,
 )
 from ram.engine_config import EngineConfigError
-from ram.plan import GRAPHS, PlanBuilder, PlanError, parse
+from ram.plan import PlanBuilder, PlanError, graphs_of, parse
 from ram.repository import Repository, RepositoryError
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +62,7 @@ def make_plans(arguments: argparse.Namespace) -> None:
             arguments.builder_level, arguments.version_compatible, arguments.hardware_compatible
         ),
     )
-    for graph in GRAPHS:
+    for graph in graphs_of(arguments.repository):
         with ProgressLine(graph.parts[0]) as progress:
             builder.make(graph, progress, arguments.force)
 
@@ -74,7 +74,7 @@ def try_graphs(repository: Path) -> None:
         EngineError, EngineConfigError, PlanError: a graph can't be built.
     """
     trt = load_tensorrt(RTX)
-    for graph in GRAPHS:
+    for graph in graphs_of(repository):
         with ProgressLine(graph.parts[0]) as progress:
             network, profile = parse(trt, repository, graph)
             network.build(profile, advance=progress)

@@ -7,6 +7,7 @@ import tritonclient.grpc as grpc
 
 TYPES = {"threshold": (np.float32, "FP32"), "top_k": (np.int32, "INT32")}
 TAG_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "count")
+OPEN_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "known", "count")
 
 
 def infer_inputs(images: Sequence[bytes], **options) -> list[grpc.InferInput]:
@@ -35,6 +36,26 @@ def ask(client, images: Sequence[bytes], outputs=TAG_OUTPUTS, **options) -> dict
     requested = [grpc.InferRequestedOutput(name) for name in outputs]
     result = client.infer("ram", infer_inputs(images, **options), outputs=requested)
     return {name: result.as_numpy(name) for name in outputs}
+
+
+def ask_open(
+    client,
+    images: Sequence[bytes],
+    labels: Sequence[str | bytes],
+    labels_zh: Sequence[str] | None = None,
+    timeout: float = 60,
+    **options,
+) -> dict[str, np.ndarray]:
+    """Send one request to `ram_open` and return its outputs by name."""
+    inputs = infer_inputs(images, **options)
+    for name, names in (("labels", labels), ("labels_zh", labels_zh)):
+        if names is not None:
+            array = np.array([n if isinstance(n, bytes) else n.encode() for n in names], np.object_)
+            inputs.append(grpc.InferInput(name, [len(array)], "BYTES"))
+            inputs[-1].set_data_from_numpy(array)
+    requested = [grpc.InferRequestedOutput(name) for name in OPEN_OUTPUTS]
+    result = client.infer("ram_open", inputs, outputs=requested, client_timeout=timeout)
+    return {name: result.as_numpy(name) for name in OPEN_OUTPUTS}
 
 
 def tags_of(outputs: dict[str, np.ndarray], row: int = 0) -> list[tuple[str, str, float, int]]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import labels
 import onnx
 import pytest
 from google.protobuf import text_format
@@ -12,7 +13,8 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 MODELS = Path(__file__).parents[1] / "model_repository"
 NAMES = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
-ENGINES = ("ram_encoder", "ram_head")
+ENGINES = ("ram_encoder", "ram_head")  # that batch
+ALL_ENGINES = (*ENGINES, "ram_open_head")
 ONNX_TYPES = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
@@ -25,37 +27,51 @@ def tensors(entries):
 
 
 def inputs_and_outputs(name, profile):
-    file = "configs/cpu.pbtxt" if profile == "cpu" and name in ENGINES else "config.pbtxt"
+    file = "configs/cpu.pbtxt" if profile == "cpu" and name in ALL_ENGINES else "config.pbtxt"
     config = read(name, file)
     return tensors(config.input), tensors(config.output)
 
 
-def test_the_repository_holds_the_five_models_and_nothing_else():
-    assert NAMES == ["ram", "ram_encoder", "ram_head", "ram_postprocess", "ram_preprocess"]
+def whole_shapes(name, profile, ensemble):
+    """A step's tensors as its ensemble sees them: with the batch, where it does not batch."""
+    batches = read(name).max_batch_size and not ensemble.max_batch_size
+    return (
+        {key: (kind, (-1, *dims) if batches else dims) for key, (kind, dims) in entries.items()}
+        for entries in inputs_and_outputs(name, profile)
+    )
+
+
+def test_the_repository_holds_the_steps_of_both_ensembles_and_nothing_else():
+    assert NAMES == [
+        "ram", "ram_encoder", "ram_head", "ram_labels", "ram_open", "ram_open_head",
+        "ram_open_postprocess", "ram_postprocess", "ram_preprocess",
+    ]  # fmt: skip
     assert [path.name for path in MODELS.iterdir() if not path.is_dir()] == []
     for name in NAMES:
         assert read(name).name == name
 
 
 @pytest.mark.parametrize("profile", ["gpu", "cpu"])
-def test_each_tensor_of_the_ensemble_fits_the_steps_that_write_and_read_it(profile):
-    ensemble = read("ram")
+@pytest.mark.parametrize("name", ["ram", "ram_open"])
+def test_each_tensor_of_the_ensemble_fits_the_steps_that_write_and_read_it(name, profile):
+    ensemble = read(name)
     known = tensors(ensemble.input)
     optional = {entry.name for entry in ensemble.input if entry.optional}
     for step in ensemble.ensemble_scheduling.step:
-        _, outputs = inputs_and_outputs(step.model_name, profile)
+        _, outputs = whole_shapes(step.model_name, profile, ensemble)
         assert set(step.output_map) <= set(outputs)
         for own, shared in step.output_map.items():
             assert shared not in known, f"{shared} is written twice"
             known[shared] = outputs[own]
     for step in ensemble.ensemble_scheduling.step:
-        inputs, _ = inputs_and_outputs(step.model_name, profile)
+        inputs, _ = whole_shapes(step.model_name, profile, ensemble)
         assert set(step.input_map) == set(inputs)
         for own, shared in step.input_map.items():
             assert known[shared] == inputs[own], f"{shared} into {step.model_name}"
     for name, tensor in tensors(ensemble.output).items():
         assert known[name] == tensor
-    assert optional == {e.name for e in read("ram_postprocess").input if e.optional}
+    steps = (read(step.model_name) for step in ensemble.ensemble_scheduling.step)
+    assert optional == {entry.name for step in steps for entry in step.input if entry.optional}
 
 
 def test_the_ensemble_avoids_what_triton_leaves_out_wrongly():
@@ -66,7 +82,7 @@ def test_the_ensemble_avoids_what_triton_leaves_out_wrongly():
     assert with_options == [True] + [False] * (len(steps) - 1)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ALL_ENGINES)
 def test_the_profiles_differ_in_engine_and_batching_alone(name):
     gpu, cpu = read(name), read(name, "configs/cpu.pbtxt")
     assert (gpu.platform, cpu.backend) == ("tensorrt_plan", "openvino")
@@ -75,7 +91,29 @@ def test_the_profiles_differ_in_engine_and_batching_alone(name):
 
 
 def test_every_step_takes_the_batches_that_the_ensemble_allows():
-    assert {read(name).max_batch_size for name in NAMES} == {read("ram").max_batch_size}
+    steps = [read(step.model_name) for step in read("ram").ensemble_scheduling.step]
+    assert {step.max_batch_size for step in steps} == {read("ram").max_batch_size}
+
+
+def test_of_requests_with_labels_each_step_waits_for_the_one_before():
+    """Where two steps run at once and one fails, Triton 24.10 can stop answering for good."""
+    ensemble = read("ram_open")
+    known = {entry.name for entry in ensemble.input}
+    left = list(ensemble.ensemble_scheduling.step)
+    while left:
+        ready = [step for step in left if set(step.input_map.values()) <= known]
+        assert len(ready) == 1
+        known |= set(ready[0].output_map.values())
+        left.remove(ready[0])
+
+
+def test_the_labels_config_sets_the_limits_that_its_code_reads():
+    parameters = {key: p.string_value for key, p in read("ram_labels").parameters.items()}
+    assert float(parameters.pop("default_threshold")) == 0.5, "of RAM's reference"
+    limits = labels.Limits(**{name: int(value) for name, value in parameters.items()})
+    assert limits == labels.Limits()
+    largest = read("ram_open_head").parameters["label_embeds"].string_value.split(",")[-1]
+    assert int(largest) == limits.max_labels
 
 
 @pytest.mark.parametrize("name", ENGINES)

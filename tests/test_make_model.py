@@ -66,7 +66,8 @@ def test_the_manifest_names_checkpoint_variant_tools_and_every_artefact(reposito
 
 
 def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
-    models = ["ram", "ram_encoder", "ram_head", "ram_postprocess", "ram_preprocess"]
+    models = ["ram", "ram_encoder", "ram_head", "ram_labels", "ram_open", "ram_open_head",
+              "ram_open_postprocess", "ram_postprocess", "ram_preprocess"]  # fmt: skip
     assert sorted(path.name for path in repository.iterdir()) == models
     assert all((repository / model / "config.pbtxt").is_file() for model in models)
     assert not list(repository.glob("*/.staging*"))

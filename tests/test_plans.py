@@ -61,6 +61,33 @@ def test_engines_are_built_for_the_shapes_that_the_config_allows(rtx, typed, nam
     assert len(engine) > 1000
 
 
+def test_of_the_head_that_takes_labels_images_and_labels_range_as_its_config_says(
+    rtx, repository, model
+):
+    profile, engine = build(
+        rtx, repository / "ram_open_head/1/typed.onnx", config_of("ram_open_head")
+    )
+    tokens, width = model.variant.num_tokens, model.variant.image_width
+    labels = model.variant.label_width
+    assert profile.as_dict() == {
+        "image_embeds": {
+            "min": [1, tokens, width], "opt": [1, tokens, width], "max": [32, tokens, width]
+        },
+        "label_embeds": {"min": [1, labels], "opt": [256, labels], "max": [5000, labels]},
+    }  # fmt: skip
+    assert len(engine) > 1000
+
+
+@pytest.mark.parametrize("sizes", ["", "1, 32", "32, 8, 1", "1, many, 32", "1, 2x2, 32"])
+def test_sizes_that_a_config_does_not_say_rightly_are_refused(rtx, repository, tmp_path, sizes):
+    text = (SOURCE / "ram_open_head" / "config.pbtxt").read_text()
+    (tmp_path / "config.pbtxt").write_text(text.replace("1, 256, 5000", sizes))
+    config = EngineConfig.read(tmp_path / "config.pbtxt")
+    bindings = Network(rtx, repository / "ram_open_head/1/typed.onnx").bindings
+    with pytest.raises(EngineConfigError, match="'label_embeds' must say three sizes"):
+        config.check(bindings)
+
+
 @pytest.fixture
 def head(repository):
     """The tiny RAM's typed head, to be broken, with its weights inside."""

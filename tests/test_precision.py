@@ -46,12 +46,12 @@ def test_the_log_says_at_the_start_that_the_best_of_the_processor_is_used(
     assert told == {
         f"{name}: model.onnx runs on the CPU in {best_of_this_processor} "
         "(the best of this processor)"
-        for name in ("ram_encoder", "ram_head")
+        for name in ("ram_encoder", "ram_head", "ram_open_head")
     }
     told, exact = serve_once(repository, picture)
     assert told == {
         f"{name}: model.onnx runs on the CPU in float32 (as its config says)"
-        for name in ("ram_encoder", "ram_head")
+        for name in ("ram_encoder", "ram_head", "ram_open_head")
     }
     np.testing.assert_allclose(logits, exact, atol=LIMITS["bfloat16"].logit_difference)
     assert (np.abs(logits - exact).max() > 0) == (best_of_this_processor != "float32")

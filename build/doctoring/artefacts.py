@@ -7,7 +7,7 @@ from pathlib import Path
 from ram.layout import MANIFEST
 
 from .finding import Finding, error, fine
-from .inspected import MODELS, Inspected, mebibytes, read_json
+from .inspected import Inspected, mebibytes, read_json
 
 SUBJECT = "artefacts"
 REBUILD = "run 'make model' again, or copy the file again from where it was built"
@@ -45,7 +45,7 @@ def check_artefacts(repository: Inspected, advance: Advance) -> Iterator[Finding
     yield from found or [
         fine(SUBJECT, f"{len(artefacts)} files, {mebibytes(size)}, match the manifest")
     ]
-    for model in MODELS:
+    for model in repository.models:
         if not (repository.root / model / "1").is_dir():
             yield error(
                 SUBJECT,

@@ -21,7 +21,7 @@ def check_configs(repository: Inspected) -> Iterator[Finding]:
         )
         return
     found = []
-    for model in MODELS:
+    for model in repository.models:
         path = repository.config_file(model)
         name = path.relative_to(repository.root)
         try:
@@ -38,7 +38,8 @@ def check_configs(repository: Inspected) -> Iterator[Finding]:
                 error(SUBJECT, f"{name}: its name is {config.name!r}", f'write name: "{model}"')
             )
     found += _batches(repository)
-    yield from found or [fine(SUBJECT, f"{len(MODELS)} models, profile {repository.profile}")]
+    count = len(repository.models)
+    yield from found or [fine(SUBJECT, f"{count} models, profile {repository.profile}")]
 
 
 def check_stray_files(repository: Inspected) -> Iterator[Finding]:
@@ -48,7 +49,7 @@ def check_stray_files(repository: Inspected) -> Iterator[Finding]:
         for path in sorted(repository.root.iterdir())
         if not path.is_dir() or not (path / "config.pbtxt").is_file()
     ]
-    strays = [name for name in strays if name not in MODELS]
+    strays = [name for name in strays if name not in repository.models]
     for name in strays:
         yield error(
             "stray files", f"{name} is no model: the server exits over it",
@@ -70,5 +71,5 @@ def _batches(repository: Inspected) -> list[Finding]:
             f"raise it, or lower max_batch_size in ram/config.pbtxt to {config.max_batch_size}",
         )
         for model, config in repository.configs.items()
-        if config.max_batch_size < ensemble.max_batch_size
+        if model in MODELS and config.max_batch_size < ensemble.max_batch_size
     ]

@@ -11,6 +11,11 @@ from ram.variant import Variant
 
 CPU, GPU = PROFILES = ("cpu", "gpu")
 MODELS = ("ram", "ram_encoder", "ram_head", "ram_postprocess", "ram_preprocess")
+# What may be there: repositories that were built before these existed are served without them.
+OPTIONAL = (
+    "ram_labels", "ram_open", "ram_open_head", "ram_open_postprocess", "ram_text",
+    "ram_text_encoder",
+)  # fmt: skip
 ENGINES = ("ram_encoder", "ram_head")
 
 
@@ -27,6 +32,11 @@ class Inspected:
     root: Path
     profile: str
     configs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that have to be there, and those that may be and are."""
+        return MODELS + tuple(name for name in OPTIONAL if (self.root / name).is_dir())
 
     def config_file(self, model: str) -> Path:
         """Return the config that the profile serves a model with."""

@@ -12,14 +12,14 @@ import numpy as np
 from . import layout as places
 from .agreement import FLOAT32, Agreement, compare
 from .checkpoint import load_model
-from .export import export_model, export_open_head
+from .export import export_model
 from .half_precision import NONE, PRECISIONS, HalfPrecision, measure_pair
-from .model import RAM
+from .open_vocabulary import add_open_head
 from .pictures import noise_batches, picture_batches
 from .repository import Repository, sha256
-from .served import SOURCE, Vocabulary
+from .served import Vocabulary
 from .tag_lists import DEFAULT_THRESHOLD, read_vocabulary
-from .taggers import onnx_tagger, open_tagger, run, torch_tagger
+from .taggers import onnx_tagger, run, torch_tagger
 from .typed_graph import type_graph
 
 TOOLS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
@@ -77,14 +77,16 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         agreement = compare(expected, run(onnx_tagger(encoder, head), batches), vocabulary)
         say(str(agreement))
         agreement.require(FLOAT32)
-        if (SOURCE / places.OPEN_HEAD.parts[0]).is_dir():
-            _add_open_head(model, staging / places.OPEN_HEAD, pictures, expected, vocabulary)
         typed = None
         if request.precision != NONE:
             say(f"making and checking the {request.precision} graphs for TensorRT")
             typed = _type_pair(staging, request.precision, pictures, expected, vocabulary)
             say(str(typed))
             typed.require()
+        images = sum(len(pixels) for pixels in pictures)  # `expected` begins with theirs
+        open_head = add_open_head(
+            model, staging, pictures, expected[:images], vocabulary, request.precision
+        )
         vocabulary.save(_place(staging / places.VOCABULARY))
         preprocessing = _place(staging / places.PREPROCESSING)
         preprocessing.write_text(json.dumps({"image_size": variant.image_size}) + "\n")
@@ -99,6 +101,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                 "variant": variant.as_dict(),
                 "parity": agreement.as_dict(),
                 "typed": typed.as_dict() if typed else None,
+                "open_head": open_head.as_dict(),
                 "tools": {
                     "python": platform.python_version(),
                     **{tool: importlib.metadata.version(tool) for tool in TOOLS},
@@ -107,22 +110,6 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         )
     say(f"{request.repository}: ready to serve")
     return agreement
-
-
-def _add_open_head(
-    model: RAM,
-    path: Path,
-    pictures: Sequence[np.ndarray],
-    expected: np.ndarray,
-    vocabulary: Vocabulary,
-) -> None:
-    """Write the head that is given its labels; with the model's own, its logits are the same."""
-    export_open_head(model, path)
-    first = pictures[:1]  # of `expected` too
-    labels = model.descriptions().flatten(1).detach().numpy()
-    actual = run(open_tagger(model, path, labels), first)
-    agreement = compare(expected[: len(actual)], actual, vocabulary)
-    agreement.require(FLOAT32, "the graph with labels as an input")
 
 
 def _type_pair(

@@ -122,7 +122,8 @@ class Network:
         trt = self._trt
         config = self._builder.create_builder_config()
         shapes = self._builder.create_optimization_profile()
-        shapes.set_shape(profile.input, profile.min, profile.opt, profile.max)
+        for source in (profile, *profile.others):
+            shapes.set_shape(source.input, source.min, source.opt, source.max)
         if config.add_optimization_profile(shapes) < 0:
             raise self._error("the profile is refused")
         config.builder_optimization_level = options.level

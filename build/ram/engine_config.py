@@ -1,13 +1,15 @@
 """What a model's config asks of its engine: names, types, shapes, and an optimisation profile."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 FREE = -1  # a dimension that is known only when a request comes
+SIZES = re.compile(r"\s*[1-9]\d*(x[1-9]\d*)*\s*$")
 
 
 class EngineConfigError(ValueError):
@@ -33,17 +35,26 @@ class Binding:
 
 @dataclass(frozen=True)
 class Profile:
-    """Shapes of one input: the smallest, the one to be fastest at, and the largest."""
+    """Shapes of the first input, and of others if there are any.
+
+    Attributes:
+        input: the input's name.
+        min: the smallest shape.
+        opt: the shape to be fastest at.
+        max: the largest shape.
+        others: the same of each further input.
+    """
 
     input: str
     min: tuple[int, ...]
     opt: tuple[int, ...]
     max: tuple[int, ...]
+    others: tuple["Profile", ...] = ()
 
     def as_dict(self) -> dict[str, dict[str, list[int]]]:
-        """Return the shapes by the input's name, for `plan.json`."""
+        """Return the shapes by the inputs' names, for `plan.json`."""
         shapes = {"min": list(self.min), "opt": list(self.opt), "max": list(self.max)}
-        return {self.input: shapes}
+        return {self.input: shapes} | {k: v for p in self.others for k, v in p.as_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,8 @@ class EngineConfig:
         """Compare a network's inputs and outputs with the config's.
 
         Raises:
-            EngineConfigError: a name or type differs, the batch is not free, or another dimension
-                is free or not what the config says.
+            EngineConfigError: a name or type differs, the batch (or what else the config leaves
+                free) is not free, or another dimension is free or not what the config says.
         """
         found = {binding.name: binding for binding in bindings}
         configured = self._bindings()
@@ -89,26 +100,51 @@ class EngineConfig:
             self._compare(found[name], wanted)
 
     def profile(self, bindings: Iterable[Binding]) -> Profile:
-        """Return the shapes that the engine has to take: batches from 1 to `max_batch_size`.
+        """Return the shapes that the engine has to take.
 
-        It is made fastest for the largest preferred batch: there a busy server spends its time.
+        Of a model that batches: batches from 1 to `max_batch_size`, fastest for the largest
+        preferred batch: there a busy server spends its time. Of another the config's parameter of
+        each input's name says it: smallest, usual, largest, as in `1, 8, 32`, or with several free
+        dimensions `1x4, 8x16, 32x77`.
+
+        Raises:
+            EngineConfigError: a preferred batch is over the largest, or a parameter is missing.
         """
-        (source,) = (binding for binding in bindings if binding.is_input)
-        batching = self.model.dynamic_batching
-        largest = max(self.model.max_batch_size, 1)
-        preferred = max(batching.preferred_batch_size, default=largest)
-        if not 1 <= preferred <= largest:
-            raise self._error(f"a preferred batch of {preferred} is over max_batch_size {largest}")
-        return Profile(
-            source.name, *((size, *source.shape[1:]) for size in (1, preferred, largest))
+        first, *others = (
+            Profile(source.name, *((*size, *source.shape[len(size) :]) for size in sizes))
+            for source in bindings
+            if source.is_input
+            for sizes in [self._sizes(source.name)]
         )
+        return replace(first, others=tuple(others))
+
+    def _sizes(self, name: str) -> list[tuple[int, ...]]:
+        """Return the smallest, usual and largest sizes of an input's free dimensions."""
+        largest = self.model.max_batch_size
+        if largest:
+            preferred = max(self.model.dynamic_batching.preferred_batch_size, default=largest)
+            if not 1 <= preferred <= largest:
+                raise self._error(
+                    f"a preferred batch of {preferred} is over max_batch_size {largest}"
+                )
+            return [(1,), (preferred,), (largest,)]
+        text = self.model.parameters[name].string_value if name in self.model.parameters else ""
+        sizes = [tuple(map(int, part.split("x"))) for part in text.split(",") if SIZES.match(part)]
+        if len(sizes) != 3 or sorted(sizes) != sizes or len({len(size) for size in sizes}) > 1:
+            raise self._error(f"the parameter '{name}' must say three sizes, as in '1, 8, 32'")
+        return sizes
+
+    def _free(self, name: str, is_input: bool) -> int:
+        """How many dimensions of a tensor, from its first on, are free."""
+        batches = self.model.max_batch_size or not is_input
+        return 1 if batches else len(self._sizes(name)[0])
 
     def _bindings(self) -> dict[str, Binding]:
         return {
             entry.name: Binding(
                 entry.name,
                 DataType.Name(entry.data_type).removeprefix("TYPE_"),
-                (FREE, *entry.dims),
+                (FREE, *entry.dims) if self.model.max_batch_size else tuple(entry.dims),
                 is_input,
             )
             for entries, is_input in ((self.model.input, True), (self.model.output, False))
@@ -120,12 +156,13 @@ class EngineConfig:
             raise self._error(f"'{found.name}' is {'no output' if found.is_input else 'no input'}")
         if found.type != wanted.type:
             raise self._error(f"'{found.name}' is {found.type} in the graph, {wanted.type} here")
-        batch, *sizes = found.shape
-        if batch != FREE:
-            raise self._error(f"'{found.name}' has a fixed batch of {batch}")
-        if FREE in sizes:
+        free = self._free(found.name, found.is_input)
+        batch, sizes = found.shape[:free], list(found.shape[free:])
+        if set(batch) != {FREE}:
+            raise self._error(f"'{found.name}' has a fixed batch of {batch[0]}")
+        if found.is_input and FREE in sizes:
             raise self._error(f"'{found.name}' has free dimensions beside the batch: {sizes}")
-        dims = list(wanted.shape[1:])
+        dims = list(wanted.shape[free:])
         if len(sizes) != len(dims) or any(
             dim not in (FREE, size) for size, dim in zip(sizes, dims, strict=True)
         ):

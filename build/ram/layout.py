@@ -8,7 +8,9 @@ OPEN_HEAD = Path("ram_open_head/1/model.onnx")  # that is given its labels
 # The same graphs in half precision, which TensorRT makes plans of.
 TYPED_ENCODER = ENCODER.with_name("typed.onnx")
 TYPED_HEAD = HEAD.with_name("typed.onnx")
+TYPED_OPEN_HEAD = OPEN_HEAD.with_name("typed.onnx")
 VOCABULARY = Path("ram_postprocess/1/vocabulary.json")
+LABELS = Path("ram_labels/1")  # the vocabulary again, with its label embeddings
 PREPROCESSING = Path("ram_preprocess/1/variant.json")
 MANIFEST = Path("ram/1/manifest.json")
 STAGING_PREFIX = ".staging-"

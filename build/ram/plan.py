@@ -9,10 +9,11 @@ from types import ModuleType
 from .cuda_device import Device
 from .engine import TENSORRT, Advance, Network, Options
 from .engine_config import EngineConfig, Profile
-from .layout import MANIFEST, TYPED_ENCODER, TYPED_HEAD
+from .layout import MANIFEST, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
 from .repository import Repository, sha256
 
-GRAPHS = (TYPED_ENCODER, TYPED_HEAD)
+GRAPHS = (TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD)
+REQUIRED = (TYPED_ENCODER, TYPED_HEAD)
 PLAN, FACTS = "model.plan", "plan.json"
 # What plan.json calls the options.
 OPTION_FACTS = {"level": "builder_level", "version_compatible": "version_compatible",
@@ -100,6 +101,11 @@ class PlanBuilder:
         capability = self.device.compute_capability
         name = f"timing-{self.trt.__version__}-{capability}.cache"
         return (self.repository.root / MANIFEST).with_name(name)
+
+
+def graphs_of(root: Path) -> list[Path]:
+    """Return those of `GRAPHS` that a repository needs plans of: older ones lack some models."""
+    return [graph for graph in GRAPHS if graph in REQUIRED or (root / graph.parts[0]).is_dir()]
 
 
 def parse(trt: ModuleType, root: Path, graph: Path) -> tuple[Network, Profile]:

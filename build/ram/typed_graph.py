@@ -22,7 +22,7 @@ MOVING = frozenset(
     {"Concat", "Gather", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 )
 # In half precision; softmax too, or TensorRT can't fuse attention (its kernels sum in float32).
-COMPUTING = frozenset({"Add", "Conv", "Gelu", "MatMul", "Mul", "Relu", "Softmax"})
+COMPUTING = frozenset({"Add", "Conv", "Gelu", "Gemm", "MatMul", "Mul", "Relu", "Softmax"})
 IN_FLOAT32 = frozenset({"Div", "LayerNormalization", "ReduceL2", "ReduceMean"})
 
 
