@@ -9,17 +9,21 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .figure import Figure
 from .result import Result
-from .ways import GRPC
+from .ways import ENGINE, GRPC, PYTORCH
+
+LINES = {PYTORCH: ":", ENGINE: "--"}
 
 
 def draw(result: Result, path: Path) -> None:
     """Write the picture as PNG, at once or not at all."""
     figure, (throughput, latency) = pyplot.subplots(1, 2, figsize=(12, 5))
     served = [each for each in result.competitors if each.way == GRPC]
-    for number, batch in enumerate(sorted({each.batch for each in served})):
+    batches = sorted({each.batch for each in result.competitors})
+    for number, batch in enumerate(batches):
         points = sorted(
             (each for each in served if each.batch == batch), key=lambda each: each.concurrency
         )
@@ -31,19 +35,21 @@ def draw(result: Result, path: Path) -> None:
             values = [each.latency(share) for each in points]
             label = f"p{100 * share:.0f}, {batch} a request"
             _plot(latency, clients, values, label=label, linestyle=line, **style)
-    lines = ("--", "-.", ":")
-    others = [each for each in result.competitors if each.way != GRPC]
-    for number, each in enumerate(others):
-        name = f"{each.way}, {each.precision}, batch of {each.batch}"
-        style = {"color": "grey", "linewidth": 1, "linestyle": lines[number % len(lines)]}
-        throughput.axhline(each.throughput.median, label=name, **style)
+    for each in result.competitors:
+        if each.way in LINES:
+            name = f"{each.way}, {each.precision}, batch of {each.batch}"
+            style = {"color": f"C{batches.index(each.batch)}", "linestyle": LINES[each.way]}
+            throughput.axhline(each.throughput.median, label=name, linewidth=1, **style)
     throughput.set(xlabel="clients at once", ylabel="images/s")
     throughput.set_ylim(bottom=0)
     latency.set(xlabel="clients at once", ylabel="latency, ms", yscale="log")
+    latency.yaxis.set_major_formatter("{x:g}")
+    latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    latency.yaxis.set_minor_formatter(NullFormatter())
     for axes in (throughput, latency):
         axes.set_xticks(sorted({each.concurrency for each in served}))
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize="small")
     machine = result.machine
     where = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
     figure.suptitle(f"{result.model['variant']}, on {where}")
