@@ -17,7 +17,7 @@ upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve model vocabulary plans doctor verify train train-demo evaluate test test-slow test-gpu lint format load bench clean
+.PHONY: help setup demo serve model vocabulary text-encoder plans doctor verify train train-demo evaluate test test-slow test-gpu lint format load bench clean
 .DELETE_ON_ERROR:
 
 help: ## Print the targets, one line each
@@ -57,6 +57,9 @@ model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin
 
 vocabulary: setup ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=MODULE:FUNCTION DEFAULT_THRESHOLD=0.68]
 	@$(RUN) build/make_vocabulary.py $(call options,names output checkpoint vocabulary text-encoder default-threshold)
+
+text-encoder: $(TRAINING) ## Add the text encoder of REPOSITORY's labels, for any names: CHECKPOINT=DIR (of a CLIP; demo: the demo's) [TEMPLATES=FILE]
+	@$(RUN) build/make_text_encoder.py --repository '$(REPOSITORY)' $(call options,checkpoint templates)
 
 # In the serving image there is no .venv, and TensorRT is in the system's Python.
 plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 ENGINE=tensorrt_rtx REPOSITORY=DIR]

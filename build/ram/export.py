@@ -100,10 +100,16 @@ def export_model(model: RAM, encoder_path: Path, head_path: Path) -> None:
     pixels = torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
     _export(FoldedEncoder(model.encoder), {"pixels": (pixels, "batch")},
             ("image_embeds", "embedding"), encoder_path)  # fmt: skip
+    export_head(model, head_path)
+
+
+def export_head(model: RAM, path: Path) -> None:
+    """Write the head's graph alone, as `export_model` does."""
+    variant = model.variant
     image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
     plain = variant.descriptions == 1
     head = FoldedHead(model.head, model.label_embed) if plain else WeighingHead(model)
-    _export(head, {"image_embeds": (image_embeds, "batch")}, ("logits",), head_path)
+    _export(head, {"image_embeds": (image_embeds, "batch")}, ("logits",), path)
 
 
 def export_open_head(model: RAM, path: Path) -> None:

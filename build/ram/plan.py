@@ -9,10 +9,10 @@ from types import ModuleType
 from .cuda_device import Device
 from .engine import TENSORRT, Advance, Network, Options
 from .engine_config import EngineConfig, Profile
-from .layout import MANIFEST, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
+from .layout import MANIFEST, TEXT_ENCODER, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
 from .repository import Repository, sha256
 
-GRAPHS = (TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD)
+GRAPHS = (TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD, TEXT_ENCODER)
 REQUIRED = (TYPED_ENCODER, TYPED_HEAD)
 PLAN, FACTS = "model.plan", "plan.json"
 # What plan.json calls the options.
@@ -89,7 +89,7 @@ class PlanBuilder:
             "flavour": TENSORRT,
             "gpu": self.device.name,
             "compute_capability": self.device.compute_capability,
-            "precision": typed.get("precision"),
+            "precision": "float32" if graph.name == TEXT_ENCODER.name else typed.get("precision"),
             "profiles": profiles,
             "builder_level": self.options.level,
             "version_compatible": self.options.version_compatible,

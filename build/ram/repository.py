@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .layout import (
+    ADDED,
     DERIVED_FILES,
     ENCODER,
     HEAD,
@@ -92,6 +93,8 @@ class Repository:
             return
         for pattern in STATIC_FILES:
             for source in sorted(SOURCE.glob(pattern)):
+                if source.relative_to(SOURCE).parts[0] in ADDED:
+                    continue
                 target = self.root / source.relative_to(SOURCE)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # A config that its owner has changed stays as it is.
