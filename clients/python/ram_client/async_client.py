@@ -47,9 +47,12 @@ class AsyncRamClient:
         threshold: float | None = None,
         top_k: int | None = None,
         exclude: str | Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
     ) -> list[Tag]:
         """The things in `image`, highest score first; see `RamClient.tag`."""
-        (tags,) = await self.tag_batch([image], threshold=threshold, top_k=top_k, exclude=exclude)
+        (tags,) = await self.tag_batch(
+            [image], threshold=threshold, top_k=top_k, exclude=exclude, labels=labels
+        )
         return tags
 
     async def tag_batch(
@@ -59,6 +62,7 @@ class AsyncRamClient:
         threshold: float | None = None,
         top_k: int | None = None,
         exclude: str | Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
     ) -> list[list[Tag]]:
         """The tags of each of `images`, sent as one request; see `RamClient.tag_batch`."""
         if not images:
@@ -69,6 +73,7 @@ class AsyncRamClient:
             threshold=threshold,
             top_k=top_k,
             exclude=exclude,
+            labels=labels,
         )
         return protocol.read_tags(await self._infer(request))
 

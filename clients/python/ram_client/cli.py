@@ -17,8 +17,9 @@ from .files import IMAGE_SUFFIXES, find_images
 from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
 from .tag import Tag
 
-SETTINGS = ("threshold", "top_k", "exclude")  # hold for all files
-SETTING_ERRORS = tuple(f"{name}:" for name in SETTINGS)  # how the server's message begins
+SETTINGS = ("threshold", "top_k", "exclude", "labels")  # hold for all files
+# How the server's message begins; it names a label by its place.
+SETTING_ERRORS = (*(f"{name}:" for name in SETTINGS), "labels[")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -168,6 +169,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="leave out a tag, by English or Chinese name; may be repeated",
     )
+    add(
+        "--labels",
+        type=_names,
+        metavar="FILE",
+        help="look for the tags in this file alone, a name a line, rather than the model's own",
+    )
     add = parser.add_argument_group("output").add_mutually_exclusive_group().add_argument
     add(
         "--json",
@@ -214,6 +221,15 @@ def _number(kind: type, accepts: Callable[[float], bool], description: str) -> C
         return value
 
     return parse
+
+
+def _names(file: str) -> list[str]:
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8"
+        raise argparse.ArgumentTypeError(f"{file}: {reason}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 _probability = _number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")

@@ -51,6 +51,7 @@ class RamClient:
         threshold: float | None = None,
         top_k: int | None = None,
         exclude: str | Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
     ) -> list[Tag]:
         """The things in `image`, highest score first; an empty list where there is nothing.
 
@@ -59,8 +60,12 @@ class RamClient:
         threshold: in [0, 1], the score a tag must exceed; replaces the tags' own thresholds.
         top_k: at most so many tags; 0 is no limit.
         exclude: tags to leave out, by English or Chinese name.
+        labels: look for these alone, by name; the server refuses names that neither its tag list
+            nor its text encoder, if it has one, knows.
         """
-        (tags,) = self.tag_batch([image], threshold=threshold, top_k=top_k, exclude=exclude)
+        (tags,) = self.tag_batch(
+            [image], threshold=threshold, top_k=top_k, exclude=exclude, labels=labels
+        )
         return tags
 
     def tag_batch(
@@ -70,6 +75,7 @@ class RamClient:
         threshold: float | None = None,
         top_k: int | None = None,
         exclude: str | Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
     ) -> list[list[Tag]]:
         """The tags of each of `images`, sent as one request and settings as in `tag`.
 
@@ -84,6 +90,7 @@ class RamClient:
             threshold=threshold,
             top_k=top_k,
             exclude=exclude,
+            labels=labels,
         )
         return protocol.read_tags(self._infer(request))
 

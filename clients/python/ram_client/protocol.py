@@ -4,10 +4,10 @@ Nothing in this file does any I/O, so the sync and the async client share all of
 of images in a request, M the number of tags of its longest row, D the width of the embedding.
 
   inputs   image BYTES [B, 1], threshold FP32 [B, 1], top_k INT32 [B, 1], exclude BYTES [B, K];
-           all but image are optional
+           all but image are optional; to the open model labels BYTES [N] in place of exclude
   outputs  tags BYTES [B, M], tags_zh BYTES [B, M], scores FP32 [B, M], tag_ids INT32 [B, M],
            count INT32 [B, 1]: how many of a row's M are tags, the rest being padding;
-           embedding FP32 [B, D]
+           embedding FP32 [B, D]; of the open model known BOOL [B, M]
 """
 
 import operator
@@ -23,7 +23,9 @@ from .image import MAX_BYTES
 from .tag import Tag
 
 MODEL = "ram"
+OPEN_SUFFIX = "_open"  # of the model that takes labels
 TAG_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "count")
+OPEN_OUTPUTS = (*TAG_OUTPUTS, "known")
 EMBEDDING_OUTPUTS = ("embedding",)
 
 
@@ -34,14 +36,17 @@ def tag_request(
     threshold: float | None = None,
     top_k: int | None = None,
     exclude: str | Iterable[str] | None = None,
+    labels: str | Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """The arguments of tritonclient's `infer` that ask for the tags of `images`.
 
     The settings hold for all images of the request. Ranges are the server's to check; only what
-    the tensors cannot hold raises InvalidRequest here.
+    the tensors cannot hold, or names to exclude beside labels, raises InvalidRequest here.
     """
-    tensors = tag_tensors(images, threshold=threshold, top_k=top_k, exclude=exclude)
-    return _request(model, tensors, TAG_OUTPUTS)
+    tensors = tag_tensors(images, threshold=threshold, top_k=top_k, exclude=exclude, labels=labels)
+    if labels is None:
+        return _request(model, tensors, TAG_OUTPUTS)
+    return _request(model + OPEN_SUFFIX, tensors, OPEN_OUTPUTS)
 
 
 def tag_tensors(
@@ -50,6 +55,7 @@ def tag_tensors(
     threshold: float | None = None,
     top_k: int | None = None,
     exclude: str | Iterable[str] | None = None,
+    labels: str | Iterable[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """The inputs of such a request by name, for any of Triton's protocols; raises as above."""
     tensors = {"image": _image_tensor(images)}
@@ -61,8 +67,12 @@ def tag_tensors(
         if abs(top_k) > np.iinfo(np.int32).max:
             raise InvalidRequest(f"top_k: {top_k} does not fit into 32 bits")
         tensors["top_k"] = np.full((rows, 1), top_k, np.int32)
-    if names := _encode_names(exclude):
+    if names := _encode_names("exclude", exclude):
         tensors["exclude"] = np.array([names] * rows, dtype=np.object_)
+    if labels is not None:
+        if names:
+            raise InvalidRequest("exclude: leave the names out of the labels instead")
+        tensors["labels"] = np.array(_encode_names("labels", labels), dtype=np.object_)
     return tensors
 
 
@@ -74,14 +84,17 @@ def embedding_request(images: Sequence[bytes], *, model: str = MODEL) -> dict[st
 def read_tags(result: InferResult) -> list[list[Tag]]:
     """Each image's tags, in the server's order: highest score first."""
     names, names_zh, scores, ids, counts = (_output(result, name) for name in TAG_OUTPUTS)
+    known = result.as_numpy("known")
+    known = np.full(ids.shape, True) if known is None else known
     return [
         [
-            Tag(name.decode(), name_zh.decode(), score, identity)
-            for name, name_zh, score, identity in zip(
+            Tag(name.decode(), name_zh.decode(), score, identity, is_known)
+            for name, name_zh, score, identity, is_known in zip(
                 names[row, :count],
                 names_zh[row, :count],
                 scores[row, :count].tolist(),
                 ids[row, :count].tolist(),
+                known[row, :count].tolist(),
                 strict=True,
             )
         ]
@@ -108,12 +121,12 @@ def _image_tensor(images: Sequence[bytes]) -> np.ndarray:
     return np.array(images, dtype=np.object_).reshape(-1, 1)
 
 
-def _encode_names(names: str | Iterable[str] | None) -> list[bytes]:
+def _encode_names(tensor: str, names: str | Iterable[str] | None) -> list[bytes]:
     names = [names] if isinstance(names, str) else list(names or ())
     try:
         return [name.encode() for name in names]
     except UnicodeEncodeError as error:
-        raise InvalidRequest(f"exclude: {error.object!r} is not valid text") from error
+        raise InvalidRequest(f"{tensor}: {error.object!r} is not valid text") from error
 
 
 def _input(name: str, values: np.ndarray) -> InferInput:

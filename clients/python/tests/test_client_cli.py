@@ -23,6 +23,7 @@ def lines(text):
         (["a.jpg", "--concurrency", "0"], "'0' is not a count from 1"),
         (["a.jpg", "--timeout", "0"], "'0' is not a number of seconds"),
         (["a.jpg", "--json", "--jsonl"], "not allowed with argument"),
+        (["a.jpg", "--labels", "none.txt"], "none.txt: No such file or directory"),
     ],
 )
 def test_wrong_usage(ram_tag, arguments, complaint):

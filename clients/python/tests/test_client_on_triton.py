@@ -77,6 +77,19 @@ def test_a_picture_and_its_file_have_the_same_tags(client, photos, tmp_path, all
         assert client.tag(picture, threshold=ALL) == all_tags
 
 
+def test_labels(client, photos, all_tags):
+    names = [tag.name for tag in all_tags[3:6]]
+    tags = client.tag(photos[0], labels=names, threshold=ALL)
+    assert [(tag.name, tag.id, tag.known) for tag in tags] == [
+        (name, place, True) for place, name in enumerate(names)
+    ]
+    assert [tag.score for tag in tags] == pytest.approx([t.score for t in all_tags[3:6]], abs=1e-5)
+    with pytest.raises(InvalidRequest, match=r"^labels: 'dragon' not in the vocabulary"):
+        client.tag(photos[0], labels=["dragon"])
+    with pytest.raises(InvalidRequest, match=r"^labels: empty"):
+        client.tag(photos[0], labels=[])
+
+
 def test_embeddings(client, photos):
     embeddings = client.embed_batch(photos)
     assert embeddings.dtype == np.float32
@@ -179,6 +192,20 @@ def test_named_files_are_sent_whatever_their_suffix(ram_tag_here, album):
     assert len(done.stdout.splitlines()) == 1
 
 
+def test_labels_are_read_from_a_file(ram_tag_here, album, tmp_path):
+    (tmp_path / "mine.txt").write_text("tag 3\n\n tag 5\ntag 8\n", encoding="utf-8-sig")
+    done = ram_tag_here(album / "a.png", "--labels", "mine.txt", "--threshold", "0", "--jsonl")
+    tags = json.loads(done.stdout)["tags"]
+    assert {tag["name"]: tag["id"] for tag in tags} == {"tag 3": 0, "tag 5": 1, "tag 8": 2}
+
+
+def test_a_label_that_is_not_known_gets_one_line_for_all_files(ram_tag_here, album, tmp_path):
+    (tmp_path / "mine.txt").write_text("tag 3\ndragon\n")
+    done = ram_tag_here(album, "--labels", "mine.txt")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "'dragon' not in the vocabulary" in done.stderr
+
+
 def test_the_table_shows_both_languages(ram_tag_here, album, client):
     done = ram_tag_here(album / "a.png", "--threshold", ALL, "--top-k", 1)
     (tag,) = client.tag(album / "a.png", threshold=ALL, top_k=1)
@@ -219,7 +246,8 @@ def test_the_readmes_commands(ram_tag_here, photos, tmp_path):
     for name in ("photo.jpg", "holiday/a.jpg"):
         (tmp_path / name).write_bytes(photos[1])
     commands = re.findall(r"^ram-tag .*", README.read_text(), re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 5
+    (tmp_path / "mine.txt").write_text("tag 1\ntag 2\n")
     for command in commands:
         # The README's tags are the published models', the tiny one has others.
         command = command.replace("person", "'tag 1'").replace("天空", "标签2")

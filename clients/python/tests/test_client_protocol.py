@@ -51,6 +51,21 @@ def test_settings_are_repeated_for_each_image():
     assert [name.decode() for name in deserialize_bytes_tensor(content)] == ["cat", "狗"] * 2
 
 
+def test_labels_are_of_the_request_and_go_to_the_open_model():
+    request = protocol.tag_request([b"1", b"2"], top_k=3, labels=["cat", "狗"])
+    assert request["model_name"] == "ram_open"
+    datatype, shape, content = sent(request)["labels"]
+    assert (datatype, shape) == ("BYTES", [2])
+    assert [name.decode() for name in deserialize_bytes_tensor(content)] == ["cat", "狗"]
+    assert "known" in [output.name() for output in request["outputs"]]
+    assert sent(protocol.tag_request([b"1"], labels=[]))["labels"][1] == [0]
+
+
+def test_labels_with_names_to_exclude_are_refused():
+    with pytest.raises(ram_client.InvalidRequest, match=r"^exclude: leave the names out"):
+        protocol.tag_request([b"1"], labels=["cat", "dog"], exclude="dog")
+
+
 def test_zero_is_a_setting():
     assert {"threshold", "top_k"} <= sent(protocol.tag_request([b"1"], threshold=0, top_k=0)).keys()
 
@@ -64,7 +79,8 @@ def test_a_single_name_is_not_taken_for_its_letters():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"top_k": 2**40}, {"top_k": -(2**40)}, {"exclude": ["\udcff"]}]
+    "setting",
+    [{"top_k": 2**40}, {"top_k": -(2**40)}, {"exclude": ["\udcff"]}, {"labels": ["\udcff"]}],
 )
 def test_what_no_tensor_can_hold_is_refused(setting):
     (name,) = setting
