@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from doctoring.configs import check_configs
 from doctoring.gpu_memory import check_gpu_memory
-from doctoring.inspected import ENGINES, GPU, Inspected
+from doctoring.inspected import GPU, Inspected
 from doctoring.machine import Gpu, MachineError, parse_gpus, read_gpus
 from doctoring.plans import check_plans
+from text_encoder.build import MODELS
 
 HEADER = "index, name, compute_cap, memory.total [MiB], memory.free [MiB]\n"
 GIB = 2**30
@@ -66,8 +67,9 @@ def planned(repository, tmp_path):
     shapes = {
         "ram_encoder": ("pixels", [96, 96, 3]),
         "ram_head": ("image_embeds", tokens),
+        "ram_open_head": ("image_embeds", tokens),
     }
-    assert set(shapes) == set(ENGINES)
+    assert set(shapes) == set(Inspected(root, GPU).planned)
     for model, (tensor, sizes) in shapes.items():
         plan = f"bytes in place of a plan of {model}".encode()
         graph = hashlib.sha256(model.encode()).hexdigest()
@@ -204,3 +206,26 @@ def test_more_instances_are_estimated_to_need_more(planned):
 def test_memory_that_the_driver_does_not_tell_is_left_open(planned):
     finding = estimate(planned, replace(H100, free=None))
     assert str(finding.status) == "unknown" and "nvidia-smi" in finding.remedy
+
+
+def test_the_plan_of_a_text_encoder_that_was_added_is_looked_for_too(planned):
+    def subjects():
+        inspected = Inspected(planned, GPU)
+        list(check_configs(inspected))
+        findings = check_plans(inspected, (H100,), TENSORRT, lambda count: None)
+        return {f.subject: (str(f.status), f.text) for f in findings}
+
+    assert {status for status, _ in subjects().values()} == {"fine"}
+    for model in ("ram_text", "ram_text_encoder"):
+        shutil.copytree(MODELS / model, planned / model)
+    missing = ("error", "model.plan is missing")
+    assert subjects()["plan of ram_text_encoder"] == missing
+    plan = b"bytes in place of a plan"
+    (planned / "ram_text_encoder/1/model.plan").write_bytes(plan)
+    shapes = {"min": [1, 2], "opt": [128, 16], "max": [128, 77]}
+    write_facts(
+        planned, "ram_text_encoder", plan_sha256=hashlib.sha256(plan).hexdigest(),
+        graph_sha256="", tensorrt=TENSORRT, flavour="tensorrt", gpu=H100.name,
+        compute_capability="9.0", precision="float32", profiles={"input_ids": shapes},
+    )  # fmt: skip
+    assert {status for status, _ in subjects().values()} == {"fine"}

@@ -10,7 +10,7 @@ from .configs import check_configs, check_stray_files
 from .finding import Finding, error, fine, not_needed, unknown
 from .gpu_memory import check_gpu_memory
 from .graphs import check_image_size, check_vocabulary
-from .inspected import CPU, ENGINES, GPU, Inspected
+from .inspected import CPU, GPU, Inspected
 from .machine import Gpu, MachineError, read_gpus, shared_memory, tensorrt_version
 from .plans import check_plans
 from .ports import check_ports
@@ -28,7 +28,7 @@ def choose_profile() -> str:
 
 def bytes_to_read(root: Path) -> int:
     """Tell how many bytes `examine` will report through `advance`."""
-    plans = [root / model / "1" / "model.plan" for model in ENGINES]
+    plans = [root / model / "1" / "model.plan" for model in Inspected(root, GPU).planned]
     sizes = [path.stat().st_size for path in plans if path.is_file()]
     return sum(artefact_sizes(Inspected(root, GPU))) + sum(sizes)
 

@@ -17,6 +17,7 @@ OPTIONAL = (
     "ram_text_encoder",
 )  # fmt: skip
 ENGINES = ("ram_encoder", "ram_head")
+OPTIONAL_ENGINES = ("ram_open_head", "ram_text_encoder")
 
 
 @dataclass
@@ -37,6 +38,11 @@ class Inspected:
     def models(self) -> tuple[str, ...]:
         """The models that have to be there, and those that may be and are."""
         return MODELS + tuple(name for name in OPTIONAL if (self.root / name).is_dir())
+
+    @property
+    def planned(self) -> tuple[str, ...]:
+        """Those of them that TensorRT runs."""
+        return ENGINES + tuple(name for name in OPTIONAL_ENGINES if name in self.models)
 
     def config_file(self, model: str) -> Path:
         """Return the config that the profile serves a model with."""

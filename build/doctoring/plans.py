@@ -2,17 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 
-from ram.layout import TYPED_ENCODER, TYPED_HEAD
+from ram.layout import ADDED, TEXT_ENCODER, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
 
 from .artefacts import Advance, sha256
 from .finding import Finding, error, fine, unknown, warning
-from .inspected import ENGINES, Inspected, read_json
+from .inspected import Inspected, read_json
 from .machine import Gpu
 
 BUILD = "restart the container, which builds it, or 'make plans' (build/make_plans.py) inside"
 AMPERE = 8.0  # first compute capability that hardware-compatible plans run on
-GRAPHS = {"ram_encoder": TYPED_ENCODER, "ram_head": TYPED_HEAD}
-INPUTS = {"ram_encoder": "pixels", "ram_head": "image_embeds"}
+GRAPHS = {
+    "ram_encoder": TYPED_ENCODER,
+    "ram_head": TYPED_HEAD,
+    "ram_open_head": TYPED_OPEN_HEAD,
+    "ram_text_encoder": TEXT_ENCODER,
+}
+INPUTS = {
+    "ram_encoder": "pixels",
+    "ram_head": "image_embeds",
+    "ram_open_head": "image_embeds",
+    "ram_text_encoder": "input_ids",
+}
 
 
 def check_plans(
@@ -26,7 +36,7 @@ def check_plans(
         tensorrt: version of the TensorRT that will load the plans; None if none is at hand.
         advance: called with each number of bytes that was read.
     """
-    for model in ENGINES:
+    for model in repository.planned:
         subject = f"plan of {model}"
         folder = repository.root / model / "1"
         if not (folder / "model.plan").is_file():
@@ -58,6 +68,8 @@ def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> 
     if sha256(repository.root / model / "1" / "model.plan", advance) != facts.get("plan_sha256"):
         yield error, "model.plan is not the file that plan.json tells of (SHA-256 differs)", BUILD
     graph = repository.manifest.get("artefacts", {}).get(str(GRAPHS[model]))
+    if model in ADDED:  # the manifest is of the build before it
+        return
     if graph is None:
         yield (
             unknown, "the manifest has no typed.onnx to compare with",
@@ -122,7 +134,7 @@ def _profiles(repository: Inspected, model: str, facts: dict) -> Iterator[tuple]
         wanted = " or ".join(map(str, preferred))
         yield warning, f"made fastest for batches of {usual[0]}, the config prefers {wanted}", BUILD
     variant = repository.variant
-    if variant is not None:
+    if variant is not None and model not in ADDED:
         size = variant.image_size
         expected = (
             [size, size, 3] if model == "ram_encoder" else [variant.num_tokens, variant.image_width]
