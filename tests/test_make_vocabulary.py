@@ -14,6 +14,8 @@ from ram.half_precision import NONE
 from ram.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
 from ram.taggers import onnx_tagger, torch_tagger
 from ram_plus import plus_weights
+from text_encoder.chosen import choose_text_encoder, embedder
+from tiny_clip import save_for_transformers, tiny_clip
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 1e-4
@@ -95,6 +97,20 @@ def test_unknown_names_go_through_the_text_encoder(make, model, golden, encoder)
     np.testing.assert_allclose(vocabulary.thresholds, [0.68, 0.0012, 0.4])
 
 
+def test_a_folder_that_holds_a_clip_is_a_text_encoder_too(make, tmp_path):
+    clip = save_for_transformers(tiny_clip(), tmp_path / "clip")
+    status, said, folder = make(["dragon", "tag 5"], text_encoder=clip)
+    assert (status, said) == (0, "")
+    label_embed = load_model(folder / "ram.safetensors").label_embed.detach().numpy()
+    embed = embedder(*choose_text_encoder(str(clip)))
+    np.testing.assert_allclose(label_embed[0], embed(["Dragon"])[0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(label_embed[0]), 1, atol=1e-5)
+    (clip / "vocab.json").unlink()
+    status, said, _ = make(["dragon"], text_encoder=clip, output=tmp_path / "other")
+    assert (status, said.count("\n")) == (1, 1)
+    assert said.startswith(f"make vocabulary: {clip}: ")
+
+
 def test_of_ram_plus_plus_known_names_keep_all_their_descriptions(make, golden, encoder, tmp_path):
     torch.save({"model": plus_weights()}, tmp_path / "plus.pth")
     whole = torch_tagger(load_model(tmp_path / "plus.pth"))(golden["pixels"])
@@ -125,7 +141,7 @@ def test_unknown_names_without_a_text_encoder_are_all_told_with_what_is_missing(
         f"make vocabulary: {names}, line 1: the checkpoint does not know 'wombat'",
         f"make vocabulary: {names}, line 3: the checkpoint does not know 'quokka'",
         "make vocabulary: other names need the text encoder of the checkpoint's labels: "
-        "TEXT_ENCODER=MODULE:FUNCTION",
+        "TEXT_ENCODER=DIR",
     ]
     assert not folder.exists()
 

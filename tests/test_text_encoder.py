@@ -15,6 +15,7 @@ from ram.engine_config import EngineConfig
 from requests_to_ram import ask, ask_open, tags_of
 from text_encoder.build import MODELS
 from text_encoder.checkpoint import TextEncoderError, load_text_encoder
+from text_encoder.chosen import read_templates
 from text_encoder.served import LabelText, Memory, pad
 from text_encoder.templates import ram_templates
 from tiny_clip import WIDTH, save_for_open_clip, save_for_transformers, tiny_clip
@@ -263,11 +264,11 @@ def test_a_repository_without_a_model_or_with_other_labels_is_refused(
 def test_templates_may_be_ones_own(tmp_path):
     path = tmp_path / "templates.txt"
     path.write_text("a drawing of {a} {name}\n\n{name}\n")
-    assert make_text_encoder.read_templates(path) == ["a drawing of {a} {name}", "{name}"]
+    assert read_templates(path) == ["a drawing of {a} {name}", "{name}"]
     for text in ("no name", "{name} {other}", "{name} {", ""):
         path.write_text(text)
         with pytest.raises(TextEncoderError, match=r"templates\.txt: "):
-            make_text_encoder.read_templates(path)
+            read_templates(path)
 
 
 def test_every_model_that_is_added_has_its_configs():

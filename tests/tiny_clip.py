@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from ram import image_encoder  # noqa: F401  (declares the operators that torchvision misses)
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from transformers.utils import logging
 
 WIDTH = 64  # as wide as the tiny RAM's labels
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
@@ -29,6 +30,7 @@ def tiny_clip(act: str = "quick_gelu") -> CLIPTextModelWithProjection:
 
 def save_for_transformers(model: CLIPTextModelWithProjection, folder: Path) -> Path:
     """Write it as transformers does, with vocab.json and merges.txt."""
+    logging.disable_progress_bar()
     model.save_pretrained(folder)
     _save_tokenizer(folder)
     return folder

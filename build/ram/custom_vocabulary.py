@@ -141,8 +141,7 @@ def _embed(unknown: Sequence[ListedName], model: RAM, embed: Embed | None) -> np
     if embed is None:
         raise_problems(
             [f"{listed.place}: the checkpoint does not know '{listed.name}'" for listed in unknown]
-            + ["other names need the text encoder of the checkpoint's labels: "
-               "TEXT_ENCODER=MODULE:FUNCTION"]
+            + ["other names need the text encoder of the checkpoint's labels: TEXT_ENCODER=DIR"]
         )  # fmt: skip
     variant = model.variant
     embeddings = np.asarray(embed([listed.name for listed in unknown]), np.float32)
