@@ -8,7 +8,7 @@ within the tolerance of their threshold (or of the last of the `top_k`): these m
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Expected:
         scores: of each picture, by its SHA-256, the scores of all N tags.
         answers: of each picture, by its SHA-256, the tags by the label of the kind of request.
         names: of the pictures, by SHA-256.
+        labels: what the requests bring whose answers these are; none to the model without.
+        open: the answers to requests with labels, None where these are not served.
     """
 
     tolerance: float
@@ -44,6 +46,8 @@ class Expected:
     scores: dict[str, np.ndarray]
     answers: dict[str, dict[str, list[Tag]]]
     names: dict[str, str]
+    labels: Sequence[str] = ()
+    open: "Expected | None" = None
 
     def fault(self, request: Request, answer: Answer) -> Exception | None:
         """Return what is wrong with an answer, None if it is right."""
@@ -51,6 +55,9 @@ class Expected:
             return _fault_of_refusal(answer)
         if isinstance(answer, Exception):
             return answer
+        if request.kind.labels and self.open:
+            plain = replace(request.kind, name="plain", labels=())
+            return self.open.fault(replace(request, kind=plain), answer)
         if len(answer) != len(request.pictures):
             return WrongAnswer(f"{len(answer)} rows for {len(request.pictures)} images")
         for picture, tags in zip(request.pictures, answer, strict=True):
@@ -147,6 +154,8 @@ class Expected:
                 }
                 for sha256, answers in self.answers.items()
             },
+            "labels": list(self.labels),
+            "open": self.open and self.open.as_dict(),
         }
 
     @classmethod
@@ -163,6 +172,8 @@ class Expected:
                 for key, entry in pictures.items()
             },
             names={key: entry["name"] for key, entry in pictures.items()},
+            labels=values["labels"],
+            open=values["open"] and cls.from_dict(values["open"]),
         )
 
     def save(self, path: Path) -> None:

@@ -64,6 +64,13 @@ def add_options(parser) -> None:
         help="images in a batch that a client sends",
     )
     add(
+        "--labels",
+        metavar="N",
+        type=int,
+        default=20,
+        help="of the requests that bring their own, where the server takes them",
+    )
+    add(
         "--tolerance",
         metavar="SCORE",
         type=float,
@@ -174,8 +181,8 @@ def problem(options: Namespace) -> str | None:
             return f"--{name.replace('_', '-')} must be above 0"
     if not 0 <= options.threshold <= 1:
         return "--threshold must be between 0 and 1"
-    if options.top_k < 1 or options.batch < 2:
-        return "--top-k must be at least 1, --batch at least 2"
+    if options.top_k < 1 or options.batch < 2 or options.labels < 0:
+        return "--top-k must be at least 1, --batch at least 2, --labels at least 0"
     try:
         _rates(options.rate)
     except ArgumentTypeError as error:

@@ -25,7 +25,7 @@ from ramp import Ramp
 from rehearsal import rehearse
 from session import Session, find_pictures
 from timeline import Timeline
-from traffic import Traffic, make_kinds
+from traffic import Kind, Traffic, make_kinds
 from transports import GrpcTransport, prepare_grpc, require_server
 from users import HttpUser
 
@@ -128,6 +128,8 @@ class Run:
             self.expected = self.expected_answers(pictures, broken, kinds)
         alone = [kind.label for kind in kinds.values() if kind.images == 1 and not kind.refused]
         self.expected.require(pictures, alone)
+        if self.expected.open:
+            kinds["open"] = Kind("open", labels=self.expected.open.labels)
         self.traffic = Traffic(pictures, broken, kinds, random.Random())
 
     def expected_answers(self, pictures, broken, kinds) -> Expected:
@@ -139,7 +141,7 @@ class Run:
         print(f"load: asking for {len(pictures)} pictures' answers before the load", flush=True)
         expected = rehearse(
             GrpcTransport(options.grpc_server, options.timeout),
-            pictures, broken, list(kinds.values()), options.tolerance,
+            pictures, broken, list(kinds.values()), options.tolerance, options.labels,
         )  # fmt: skip
         alike, pairs = expected.alike()
         print(f"load: a swap of answers would show in {pairs - alike} of {pairs} pairs of pictures")

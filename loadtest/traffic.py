@@ -14,12 +14,14 @@ class Kind:
     Attributes:
         name: of the task that sends it.
         settings: `threshold` or `top_k`, as the client takes them.
+        labels: the request's own tags, to the model that takes them; none to the other.
         images: how many pictures a request carries.
         refused: whether the proper answer is an error.
     """
 
     name: str
     settings: Mapping[str, float] = field(default_factory=dict)
+    labels: Sequence[str] = ()
     images: int = 1
     refused: bool = False
 
@@ -28,6 +30,8 @@ class Kind:
         """How reports call it: its name with what it asks for, `top_k 5`."""
         if self.images > 1:
             return f"{self.name} of {self.images}"
+        if self.labels:
+            return f"{self.name} with {len(self.labels)} labels"
         return " ".join([self.name, *(f"{value:g}" for value in self.settings.values())])
 
 
@@ -46,7 +50,7 @@ class Traffic:
     Attributes:
         pictures: what good requests carry.
         broken: what has to be refused.
-        kinds: by name.
+        kinds: by name; in place of one that is not there plain ones are sent.
         generator: draws the pictures.
     """
 
@@ -57,7 +61,7 @@ class Traffic:
 
     def request(self, kind: str) -> Request:
         """Return a request of this kind with pictures drawn at random."""
-        drawn = self.kinds[kind]
+        drawn = self.kinds.get(kind, self.kinds["plain"])
         source = self.broken if drawn.refused else self.pictures
         return Request(drawn, self.generator.choices(source, k=drawn.images))
 

@@ -9,13 +9,21 @@ import numpy as np
 import tritonclient.http
 from grpc.experimental.gevent import init_gevent
 from ram_client import InvalidRequest, RamClient, RamError, ServerError, Tag, Timeout, Unavailable
-from ram_client.protocol import MODEL, TAG_OUTPUTS, read_tags, tag_tensors
+from ram_client.protocol import (
+    MODEL,
+    OPEN_OUTPUTS,
+    OPEN_SUFFIX,
+    TAG_OUTPUTS,
+    read_tags,
+    tag_tensors,
+)
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 # gRPC waits for each call in a thread of gevent's pool. Of its ten, slow answers would hold all,
 # and fast ones would be seen, and measured, too late.
 MAX_WAITING_CALLS = 4096
+OPEN_MODEL = MODEL + OPEN_SUFFIX
 ERRORS = {"400": InvalidRequest, "503": Unavailable}
 
 
@@ -45,14 +53,17 @@ class GrpcTransport:
         self._client = RamClient(server, timeout=timeout, retries=0)
 
     def tag(
-        self, images: Sequence[bytes], settings: Mapping[str, float] | None = None
+        self,
+        images: Sequence[bytes],
+        settings: Mapping[str, float] | None = None,
+        labels: Sequence[str] = (),
     ) -> list[list[Tag]]:
-        """Return each image's tags.
+        """Return each image's tags, of `labels` where there are any.
 
         Raises:
             RamError: the server refused, failed, or did not answer in time.
         """
-        return self._client.tag_batch(images, **(settings or {}))
+        return self._client.tag_batch(images, labels=labels or None, **(settings or {}))
 
     def is_ready(self) -> bool:
         """Tell whether a server answers that has the model loaded."""
@@ -83,19 +94,21 @@ class HttpTransport:
         )
 
     def tag(
-        self, images: Sequence[bytes], settings: Mapping[str, float] | None = None
+        self,
+        images: Sequence[bytes],
+        settings: Mapping[str, float] | None = None,
+        labels: Sequence[str] = (),
     ) -> list[list[Tag]]:
         """Return each image's tags; raises as over gRPC."""
-        inputs = [
-            _http_input(name, values)
-            for name, values in tag_tensors(images, **(settings or {})).items()
-        ]
-        outputs = [tritonclient.http.InferRequestedOutput(name) for name in TAG_OUTPUTS]
+        model, wanted = (OPEN_MODEL, OPEN_OUTPUTS) if labels else (MODEL, TAG_OUTPUTS)
+        tensors = tag_tensors(images, labels=labels or None, **(settings or {}))
+        inputs = [_http_input(name, values) for name, values in tensors.items()]
+        outputs = [tritonclient.http.InferRequestedOutput(name) for name in wanted]
         try:
-            return read_tags(self._client.infer(MODEL, inputs, outputs=outputs))
+            return read_tags(self._client.infer(model, inputs, outputs=outputs))
         except InferenceServerException as error:
             kind = ERRORS.get(error.status(), ServerError)
-            message = error.message().removeprefix(f"in ensemble '{MODEL}', ")
+            message = error.message().removeprefix(f"in ensemble '{model}', ")
             raise kind(message) from error
         except TimeoutError as error:
             raise Timeout(f"{self._address}: no answer in time") from error

@@ -45,7 +45,7 @@ class RamUser(User):
         return 0
 
     @tag("plain")
-    @task(60)
+    @task(50)
     def plain(self) -> None:
         """One image, and nothing else."""
         self.send("plain")
@@ -62,6 +62,12 @@ class RamUser(User):
         """One image, of which the best tags are wanted."""
         self.send("top_k")
 
+    @tag("open")
+    @task(10)
+    def open(self) -> None:
+        """One image, and the tags to look for; a plain request where these are not served."""
+        self.send("open")
+
     @tag("batch")
     @task(10)
     def batch(self) -> None:
@@ -74,15 +80,16 @@ class RamUser(User):
         """One broken image, whose proper answer is an error."""
         self.send("broken")
 
-    def send(self, kind: str) -> None:
+    def send(self, name: str) -> None:
         """Send a request, and report its latency and whether its answer is right."""
         session = self.session
-        request = session.traffic.request(kind)
+        request = session.traffic.request(name)
+        kind = request.kind
         session.in_flight += 1
         try:
             try:
                 images = [picture.data for picture in request.pictures]
-                answer = self.transport.tag(images, request.kind.settings)
+                answer = self.transport.tag(images, kind.settings, kind.labels)
             except GreenletExit:
                 raise
             except Exception as error:
@@ -90,7 +97,7 @@ class RamUser(User):
             latency = time.perf_counter() - self.due
             self.environment.events.request.fire(
                 request_type=self.transport.name,
-                name=request.kind.label,
+                name=kind.label,
                 response_time=1000 * latency,
                 response_length=0,
                 exception=session.expected.fault(request, answer),

@@ -78,7 +78,9 @@ def test_a_healthy_server_passes_over_both_protocols_with_all_kinds_of_requests(
     status, stdout, stderr, folder = healthy_run
     assert status == 0, stdout + stderr
     assert "kept      failures   0 of " in stdout
-    kinds = {"plain", "threshold 0.0005", "top_k 5", "batch of 4", "broken"}
+    kinds = {
+        "plain", "threshold 0.0005", "top_k 5", "batch of 4", "open with 20 labels", "broken",
+    }  # fmt: skip
     sent = {(row["Type"], row["Name"]) for row in rows(folder / "requests_stats.csv")}
     assert {("gRPC", kind) for kind in kinds} <= sent
     assert ("HTTP", "plain") in sent

@@ -83,6 +83,19 @@ def test_swapped_rows_of_a_batch_are_noticed(expected, pictures):
     assert "1 rows for 2 images" in str(expected.fault(batch, right[:1]))
 
 
+def test_answers_to_labels_are_compared_with_those_to_labels(expected, pictures):
+    cat = pictures[0].sha256
+    expected.open = Expected(
+        0.005, None, {cat: np.array([0.9, 0.8])}, {cat: {"plain": tags(CAT, 0, 1)}},
+        {cat: "cat.jpg"}, ["tag 0", "tag 1"],
+    )  # fmt: skip
+    request = Request(Kind("open", labels=["tag 0", "tag 1"]), pictures[:1])
+    assert request.kind.label == "open with 2 labels"
+    assert expected.fault(request, [tags(CAT, 0, 1)]) is None
+    assert "'tag 1' is missing" in str(expected.fault(request, [tags(CAT, 0)]))
+    assert "'tag 2' has another score" in str(expected.fault(request, [tags(CAT, 0, 1, 2)]))
+
+
 def test_a_broken_image_has_to_be_refused_by_its_name(expected, pictures):
     broken = Request(Kind("broken", refused=True), pictures[:1])
     assert expected.fault(broken, InvalidRequest("image: not an image")) is None
