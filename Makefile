@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 TRAINING := $(VENV)/.installed-training
 LOADTEST := $(VENV)/.installed-loadtest
+QUANTISER := $(VENV)/.installed-int8
 RUN := $(VENV)/bin/python
 
 REPOSITORY ?= model_repository
@@ -43,6 +44,11 @@ $(LOADTEST): loadtest/requirements.txt $(VENV)/.installed
 	@$(VENV)/bin/pip install --disable-pip-version-check -r loadtest/requirements.txt
 	@touch $@
 
+$(QUANTISER): build/requirements-int8.txt $(VENV)/.installed
+	@echo "Adding what quantises to $(VENV)"
+	@$(VENV)/bin/pip install --disable-pip-version-check -r build/requirements-int8.txt
+	@touch $@
+
 demo: setup $(DEMO)/ram/1/manifest.json ## Build the demo model, serve it, tag some pictures, stop the server
 	@$(RUN) build/run_demo.py --repository $(DEMO)
 
@@ -52,8 +58,8 @@ ifeq ($(REPOSITORY),model_repository)
 endif
 	@$(RUN) build/serve.py --repository '$(REPOSITORY)'
 
-model: setup ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 REPOSITORY=DIR]
-	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision)
+model: setup $(if $(INT8),$(QUANTISER)) ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 INT8=DIR REPOSITORY=DIR]
+	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision int8)
 
 vocabulary: setup ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR DEFAULT_THRESHOLD=0.68]
 	@$(RUN) build/make_vocabulary.py $(call options,names output checkpoint vocabulary text-encoder default-threshold)
@@ -94,10 +100,10 @@ $(DEMO)/ram/1/manifest.json: $(DEMO_SOURCES) | setup
 	@rm -rf $(DEMO)
 	@$(BUILD_DEMO) $(DEMO)
 
-test: $(TRAINING) $(LOADTEST) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
+test: $(TRAINING) $(LOADTEST) $(QUANTISER) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
 	$(RUN) -m pytest
 
-test-slow: $(TRAINING) $(LOADTEST) ## Run the slow tests too: the full-size models
+test-slow: $(TRAINING) $(LOADTEST) $(QUANTISER) ## Run the slow tests too: the full-size models
 	$(RUN) -m pytest -m "slow or not slow"
 
 load: $(LOADTEST) ## Load-test the server that runs, for 30 s; UI=1 for locust's page, ARGS="--rate 20 …"

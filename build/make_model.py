@@ -9,6 +9,7 @@ from ram.agreement import AgreementError
 from ram.build import BuildRequest, build
 from ram.checkpoint import CheckpointError
 from ram.half_precision import PRECISIONS
+from ram.int8 import Int8Error
 from ram.pictures import PictureError
 from ram.repository import RepositoryError
 from ram.tag_lists import DEFAULT_THRESHOLD, VocabularyError, read_threshold
@@ -27,7 +28,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         build(BuildRequest(**arguments, default_threshold=threshold))
     except (
         CheckpointError, VocabularyError, RepositoryError, PictureError, AgreementError,
-        TypedGraphError,
+        TypedGraphError, Int8Error,
     ) as error:  # fmt: skip
         print(f"make model: {error}", file=sys.stderr)
         return 1
@@ -56,6 +57,9 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
         help="for vocabularies without a list of thresholds (default: %(default)s)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0],
         help="of the graphs that TensorRT makes plans of (default: %(default)s)")  # fmt: skip
+    add("--int8", type=Path, metavar="DIR",
+        help="make INT8 graphs for the CPU too, calibrated on the pictures in DIR (some hundred of "
+             "those that will be served)")  # fmt: skip
     add("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR",
         help="pictures to check the graphs with (default: the demo's)")  # fmt: skip
     add("--note", metavar="TEXT", help="a line about this model, kept in its manifest")

@@ -19,6 +19,7 @@ from benchmark.figure import Figure, take_turns
 from benchmark.machine import cores, processor
 from ram.checkpoint import CheckpointError, load_model
 from ram.export import export_model
+from ram.int8 import Int8Error, quantise, require_nncf
 from ram.layout import ENCODER, HEAD
 from ram.model import RAM
 from ram.pictures import PictureError, picture_batches
@@ -40,8 +41,8 @@ FLOAT32 = "float32"
 NAMES = {"f32": FLOAT32, "bf16": "bfloat16"}
 
 
-class MeasureError(RuntimeError):
-    """It can't be measured; the message says why, in one line."""
+class MeasureError(ValueError):
+    """The data can't be used; the message says why, in one line."""
 
 
 def main(command_line: Sequence[str] | None = None) -> int:
@@ -50,7 +51,8 @@ def main(command_line: Sequence[str] | None = None) -> int:
     try:
         report(arguments)
     except (
-        MeasureError, CheckpointError, ConfigError, ManifestError, PictureError, VocabularyError,
+        MeasureError, Int8Error, CheckpointError, ConfigError, ManifestError, PictureError,
+        VocabularyError,
     ) as error:  # fmt: skip
         print(f"measure_int8: {error}", file=sys.stderr)
         return 1
@@ -130,6 +132,7 @@ class Splits:
 
 def report(arguments: argparse.Namespace) -> None:
     """Print what was measured."""
+    require_nncf()
     model = load_model(arguments.checkpoint)
     splits = Splits.read(arguments.config, model) if arguments.config else None
     if splits:
@@ -139,9 +142,7 @@ def report(arguments: argparse.Namespace) -> None:
         pixels = np.concatenate(list(batches))[: arguments.calibrate]
     with tempfile.TemporaryDirectory() as folder:
         taggers = make_taggers(model, pixels, Path(folder))
-    table = Table("", *(f"images/s, batch of {size}" for size in arguments.batches), title=(
-        f"{model.variant}, calibrated on {len(pixels)} pictures, on {cores()} cores of "
-        f"{processor()}"))  # fmt: skip
+    table = Table("", *(f"images/s, batch of {size}" for size in arguments.batches))
     columns = [speed(taggers, pixels, size, arguments.repeats) for size in arguments.batches]
     if splits:
         for name in ("mAP", "F1, micro", "F1, macro"):
@@ -149,6 +150,8 @@ def report(arguments: argparse.Namespace) -> None:
         columns += worth(taggers, splits, arguments.split)
     for name in taggers:
         table.add_row(name, *(str(column[name]) for column in columns))
+    print(f"{model.variant}, calibrated on {len(pixels)} pictures, on {cores()} cores of "
+          f"{processor()}:")  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -195,28 +198,6 @@ def compile_pair(encoder: openvino.Model, head: openvino.Model, precision: str) 
     """Compile both graphs as the CPU profile does, with OpenVINO's name of a precision."""
     properties = {HINT: precision, "PERFORMANCE_HINT": "LATENCY"}
     return Pair(*(openvino.compile_model(each, "CPU", properties) for each in (encoder, head)))
-
-
-def quantise(graph: openvino.Model, examples: list[np.ndarray]) -> openvino.Model:
-    """Return the graph with its matrix products in INT8, after what examples run through it.
-
-    Raises:
-        MeasureError: NNCF is missing.
-    """
-    try:
-        import nncf
-    except ImportError as error:
-        raise MeasureError(
-            "NNCF is missing: .venv/bin/pip install -r build/requirements-int8.txt"
-        ) from error
-    nncf.set_log_level("ERROR")
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(examples),
-        subset_size=len(examples),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-    )
 
 
 def speed(

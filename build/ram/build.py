@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from .agreement import FLOAT32, Agreement, compare
 from .checkpoint import load_model
 from .export import export_model
 from .half_precision import NONE, PRECISIONS, HalfPrecision, measure_pair
+from .int8 import LIMITS as INT8_LIMITS
+from .int8 import MOST_PICTURES, quantise_pair, require_nncf
 from .open_vocabulary import add_open_head
-from .pictures import noise_batches, picture_batches
+from .pictures import noise_batches, picture_batches, picture_files
 from .repository import Repository, sha256
 from .served import Vocabulary
 from .tag_lists import DEFAULT_THRESHOLD, read_vocabulary
-from .taggers import onnx_tagger, run, torch_tagger
+from .taggers import Tagger, onnx_tagger, run, torch_tagger
 from .typed_graph import type_graph
 
 TOOLS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
@@ -38,6 +41,7 @@ class BuildRequest:
         image_size: likewise, in pixels.
         default_threshold: for vocabularies without a list of thresholds.
         precision: of the graphs for TensorRT, one of `PRECISIONS`; with `none` there are none.
+        int8: folder of pictures that calibrate INT8 graphs for the CPU; without it there are none.
         note: a line about the model, kept in the manifest.
     """
 
@@ -49,6 +53,7 @@ class BuildRequest:
     image_size: int | None = None
     default_threshold: float = DEFAULT_THRESHOLD
     precision: str = PRECISIONS[0]
+    int8: Path | None = None
     note: str | None = None
 
 
@@ -60,7 +65,11 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         PictureError: the pictures for the check can't be used.
         AgreementError: the exported graphs do not compute what the checkpoint does.
         TypedGraphError: the model has no place in half precision.
+        Int8Error: NNCF is missing, where INT8 is asked for.
     """
+    if request.int8:  # before anything that takes long
+        require_nncf()
+        picture_files(request.int8)
     model = load_model(request.checkpoint, request.backbone, request.image_size)
     variant = model.variant
     say(f"{request.checkpoint}: {variant}")
@@ -84,6 +93,13 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
             say(str(typed))
             typed.require()
         images = sum(len(pixels) for pixels in pictures)  # `expected` begins with theirs
+        int8 = None
+        if request.int8:
+            say(f"making and checking INT8 graphs, calibrated on the pictures in {request.int8}")
+            tagger = _quantise(staging, request.int8, variant.image_size)
+            int8 = compare(expected[:images], run(tagger, pictures), vocabulary)
+            say(f"INT8: {int8}")
+            int8.require(INT8_LIMITS, "the INT8 graphs")
         open_head = add_open_head(
             model, staging, pictures, expected[:images], vocabulary, request.precision
         )
@@ -101,6 +117,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                 "variant": variant.as_dict(),
                 "parity": agreement.as_dict(),
                 "typed": typed.as_dict() if typed else None,
+                "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
                 "open_head": open_head.as_dict(),
                 "tools": {
                     "python": platform.python_version(),
@@ -125,6 +142,14 @@ def _type_pair(
         type_graph(staging / source, target, precision)
     images = sum(len(pixels) for pixels in pictures)
     return measure_pair(typed, precision, pictures, expected[:images], vocabulary)
+
+
+def _quantise(staging: Path, folder: Path, image_size: int) -> Tagger:
+    """Write the INT8 pair, calibrated on a folder's pictures; returns it, the rest in float32."""
+    int8 = staging / places.INT8_ENCODER, staging / places.INT8_HEAD
+    pictures = list(islice(picture_batches(folder, image_size, (1,)), MOST_PICTURES))
+    quantise_pair((staging / places.ENCODER, staging / places.HEAD), int8, pictures)
+    return onnx_tagger(*int8)
 
 
 def _place(path: Path) -> Path:

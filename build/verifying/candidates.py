@@ -7,12 +7,14 @@ from pathlib import Path
 from ram.agreement import FLOAT32, Limits
 from ram.cuda_device import first_device
 from ram.engine import load_tensorrt
-from ram.layout import ENCODER, HEAD, TYPED_ENCODER
+from ram.int8 import LIMITS as INT8_LIMITS
+from ram.layout import ENCODER, HEAD, INT8_ENCODER, TYPED_ENCODER
 from ram.loaded_engine import LoadedEngine, engine_tagger, require_cuda
 from ram.plan import PLAN
 from ram.rounding import RoundedTagger
 from ram.taggers import Tagger, onnx_tagger
 
+FIXED_LIMITS = {ENCODER.name: FLOAT32, INT8_ENCODER.name: INT8_LIMITS}
 FIGURES = ("logit_difference", "flip_distance", "tag_f1")
 
 
@@ -60,7 +62,7 @@ def find_candidates(root: Path, manifest: dict, formats: Sequence[str] = ()) -> 
             continue
         if missing := [path for path in paths if path not in there]:
             raise VerifyError(f"{missing[0]} is missing{_remedy(name)}")
-        limits = FLOAT32 if name == ENCODER.name else typed_limits(manifest)
+        limits = FIXED_LIMITS.get(name) or typed_limits(manifest)
         if limits is None:
             raise VerifyError(f"the manifest has no limits for {name}: run 'make model' again")
         found.append(Candidate(name, limits, lambda run=run, paths=paths: run(manifest, *paths)))
@@ -82,6 +84,10 @@ def _run_rounded(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str
     return RoundedTagger(encoder, head), f"ONNX Runtime, rounded to {precision}"
 
 
+def _run_int8(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
+    return onnx_tagger(encoder, head), "OpenVINO, INT8, the rest float32"
+
+
 def _run_plans(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
     """Load plans; raises DeviceError or EngineError where that is impossible."""
     device, trt = first_device(), load_tensorrt()
@@ -91,4 +97,5 @@ def _run_plans(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
 
 
 # What may stand in a version folder, and what runs it.
-FORMATS = {ENCODER.name: _run_float32, TYPED_ENCODER.name: _run_rounded, PLAN: _run_plans}
+FORMATS = {ENCODER.name: _run_float32, TYPED_ENCODER.name: _run_rounded,
+           INT8_ENCODER.name: _run_int8, PLAN: _run_plans}  # fmt: skip

@@ -6,6 +6,8 @@ from types import TracebackType
 import numpy as np
 from ram.agreement import FLOAT32, Limits
 from ram.half_precision import LIMITS
+from ram.int8 import LIMITS as INT8_LIMITS
+from ram.layout import INT8_ENCODER
 from ram.served import Vocabulary, select, sigmoid
 from ram_client import Tag
 from ram_client.channel import channel_arguments
@@ -20,7 +22,8 @@ HINT = "INFERENCE_PRECISION_HINT"
 # between float32 and bfloat16, and does not tell.
 HINTED = {"f32": FLOAT32, "bf16": LIMITS["bfloat16"], "f16": LIMITS["float16"]}
 UNTOLD = "float32 or bfloat16"
-HINTED[UNTOLD] = LIMITS["bfloat16"]
+INT8 = "INT8"
+HINTED |= {UNTOLD: LIMITS["bfloat16"], INT8: INT8_LIMITS}
 RETRIES = 4
 TIMEOUT = 600.0  # seconds: a full-size model on a few cores takes minutes for a batch
 SAME_SCORE = 1e-5  # the server's numpy may round a score otherwise than ours
@@ -60,7 +63,9 @@ class Deployment:
             config = self._config(name)
             backend = config.get("backend") or config.get("platform", "unknown")
             hint = config.get("parameters", {}).get(HINT, {}).get("string_value", "")
-            if backend == "openvino" and not hint:
+            if config.get("default_model_filename") == INT8_ENCODER.name:
+                hint = INT8
+            elif backend == "openvino" and not hint:
                 hint = UNTOLD
             backends.append(f"{backend} {hint}".strip())
             half = typed if backend.startswith("tensorrt") else None
