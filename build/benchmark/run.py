@@ -72,8 +72,8 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
         WrongAnswer: something that was timed gave one.
     """
     manifest = read_manifest(settings)
-    fields = manifest["variant"]
-    size = fields["image_size"]
+    variant = Variant.from_dict(manifest["variant"])
+    size = variant.image_size
     vocabulary = Vocabulary.load(settings.repository / layout.VOCABULARY)
     random = np.random.default_rng(settings.seed)
     pictures = read_pictures(settings)
@@ -119,13 +119,13 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
                           random=random)  # fmt: skip
         return Result(
             machine=describe_machine(triton.get_server_metadata().version),
-            model={"variant": str(_variant(fields)), "checkpoint": manifest["checkpoint"],
+            model={"variant": str(variant), "checkpoint": manifest["checkpoint"],
                    "note": manifest["note"]},
             settings={name: str(value) for name, value in asdict(settings).items()},
             agreement=reference.compare(logits),
             competitors=competitors,
             product=product,
-            products=(per_product, count_products(_variant(fields))),
+            products=(per_product, count_products(variant)),
             preprocessor=preprocessor,
             decodings=[measure(*sample) for sample in samples],
             postprocessing=measure_postprocessing(vocabulary, settings.repeats, random),
@@ -177,9 +177,3 @@ def _served(settings: Settings) -> Iterator[tuple[TritonServer | None, str]]:
         return
     with TritonServer(settings.repository) as server:
         yield server, server.grpc
-
-
-def _variant(fields: dict) -> Variant:
-    """Read a variant back from the manifest, whose lists were tuples."""
-    known = {name: fields[name] for name in Variant.__dataclass_fields__ if name in fields}
-    return Variant(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
