@@ -1,3 +1,9 @@
 """Makes fixtures known to all tests, the client's too."""
 
+import signal
+
 pytest_plugins = ["pipeline", "training_run"]
+
+# What a shell puts into the background ignores SIGINT, and so do its children: those that the tests
+# interrupt would not notice.
+signal.signal(signal.SIGINT, signal.default_int_handler)
