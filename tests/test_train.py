@@ -79,7 +79,7 @@ def test_a_loss_whose_input_is_absent_is_left_out_and_the_log_says_so(run_folder
     assert "loss generation: left out, the data has no captions" in told
 
 
-def test_an_encoder_is_pre_trained_by_a_classifier_and_then_trained_on(run_folder, run):
+def test_an_encoder_pre_trained_by_a_classifier_is_trained_on_at_another_size(run_folder, run):
     write_config(run_folder, losses="{ classification = 1.0 }")
     told = run(train, run_folder)
     assert "loss tagging: left out, its weight is 0" in told
@@ -88,9 +88,10 @@ def test_an_encoder_is_pre_trained_by_a_classifier_and_then_trained_on(run_folde
     (run_folder / "out" / "ram.safetensors").rename(encoder)
     settings = (run_folder / "train.toml").read_text("utf-8")
     settings = settings.replace("[model]", '[model]\nstart = "encoder.safetensors"')
-    settings = settings.replace("classification", "tagging")
+    settings = settings.replace("classification", "tagging").replace("size = 32", "size = 64")
     (run_folder / "train.toml").write_text(settings, "utf-8")
-    run(train, run_folder, "--restart")
+    assert "position tables go from 32 to 64 px" in run(train, run_folder, "--restart")
+    assert load_model(run_folder / "out" / "ram.safetensors").variant.image_size == 64
 
 
 def test_captions_train_a_decoder_that_is_not_served(run_folder, run):

@@ -49,14 +49,15 @@ class Model:
     Attributes:
         start: a RAM checkpoint, whose sizes hold; its label embeddings are replaced.
         swin: weights of a Swin Transformer for the image encoder, in Microsoft's or timm's naming.
-        image_size: in pixels; this and the rest as in `ram.variant.Variant`.
+        image_size: in pixels; where it is not given, that of `start`, else 224. This and the rest
+            as in `ram.variant.Variant`.
         embed_dim, depths, num_heads: of the Swin.
         image_width, hidden_size, num_layers, intermediate_size: of the projection and the head.
     """
 
     start: Path | None = None
     swin: Path | None = None
-    image_size: int = 224
+    image_size: int | None = None
     embed_dim: int = 128
     depths: tuple[int, ...] = (2, 2, 18, 2)
     num_heads: tuple[int, ...] = (4, 8, 16, 32)

@@ -17,7 +17,7 @@ from ram.tag_lists import ENGLISH, VocabularyError, read_vocabulary
 from ram.variant import Variant
 from torch import Tensor
 
-from .config import Config, ConfigError, Data
+from .config import Config, ConfigError, Data, Model
 from .initialise import from_ram, from_scratch, from_swin, load_text
 from .losses import CLASSIFICATION, DISTILLATION, GENERATION, TAGGING, asymmetric_loss
 from .manifest import Sample, read_samples
@@ -25,6 +25,8 @@ from .model import TrainingModel
 
 if TYPE_CHECKING:
     from .text import TextParts, Tokenizer
+
+IMAGE_SIZE = 224  # where neither settings nor a checkpoint tell another
 
 Say = Callable[[str], None]
 
@@ -97,30 +99,17 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
         ConfigError, CheckpointError: the sizes or the weights to start from can't be used.
     """
     sizes, labels = config.model, setup.label_embeddings
-    if sizes.start is not None:
-        ram = from_ram(sizes.start, labels, say=say)
-    else:
-        variant = Variant(
-            image_size=sizes.image_size,
-            embed_dim=sizes.embed_dim,
-            depths=sizes.depths,
-            num_heads=sizes.num_heads,
-            image_width=sizes.image_width,
-            label_width=labels.shape[1],
-            num_tags=len(labels),
-            hidden_size=sizes.hidden_size,
-            num_layers=sizes.num_layers,
-            intermediate_size=sizes.intermediate_size,
-        )
-        try:
-            if sizes.swin is not None:
-                ram = from_swin(sizes.swin, variant, labels, say=say)
-            else:
-                ram = from_scratch(variant, labels)
-        except CheckpointError:
-            raise
-        except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
-            raise ConfigError(f"model: no such RAM can be made ({error})") from error
+    try:
+        if sizes.start is not None:
+            ram = from_ram(sizes.start, labels, sizes.image_size, say)
+        elif sizes.swin is not None:
+            ram = from_swin(sizes.swin, _variant(sizes, labels), labels, say)
+        else:
+            ram = from_scratch(_variant(sizes, labels), labels)
+    except CheckpointError:
+        raise
+    except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"model: no such RAM can be made ({error})") from error
     width = ram.variant.image_width
     if DISTILLATION in setup.losses and setup.features.shape[1] != width:
         raise ConfigError(
@@ -129,6 +118,22 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
     tagging_loss = partial(asymmetric_loss, **asdict(config.asymmetry))
     text = _make_text(config, setup, ram, say)
     return TrainingModel(ram, text, tagging_loss, setup.losses)
+
+
+def _variant(sizes: Model, labels: Tensor) -> Variant:
+    """Return the sizes of a RAM that no RAM checkpoint gives."""
+    return Variant(
+        image_size=sizes.image_size or IMAGE_SIZE,
+        embed_dim=sizes.embed_dim,
+        depths=sizes.depths,
+        num_heads=sizes.num_heads,
+        image_width=sizes.image_width,
+        label_width=labels.shape[1],
+        num_tags=len(labels),
+        hidden_size=sizes.hidden_size,
+        num_layers=sizes.num_layers,
+        intermediate_size=sizes.intermediate_size,
+    )
 
 
 def _make_text(config: Config, setup: Setup, ram: RAM, say: Say) -> Optional["TextParts"]:
