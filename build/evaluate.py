@@ -11,7 +11,14 @@ from ram.tag_lists import THRESHOLDS, VocabularyError
 from rich.console import Console
 from training.config import Config, ConfigError, read_config
 from training.data import Images
-from training.evaluation import Report, choose_thresholds, evaluate, table, write_thresholds
+from training.evaluation import (
+    Report,
+    choose_thresholds,
+    evaluate,
+    table,
+    write_tags,
+    write_thresholds,
+)
 from training.manifest import ManifestError, read_samples
 from training.optimisation import choose_device
 from training.setup import read_tags
@@ -66,6 +73,8 @@ def run(arguments: argparse.Namespace) -> list[Report]:
         model, of_split(config.data.validation_split), images, device
     )  # fmt: skip
     write_thresholds(thresholds, folder / THRESHOLDS)
+    if arguments.thresholds is None:  # a folder of the user's has the lists that it should have
+        write_tags(tags, tags_zh, folder)
     print(f"{folder / THRESHOLDS}: chosen on the split '{config.data.validation_split}'")
     names = arguments.split or splits_to_measure(config, samples)
     return [

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 import evaluate
+import make_model
 import numpy as np
 import pytest
 import torch
@@ -155,6 +156,19 @@ def test_a_wrong_setting_is_told_by_name(run_folder, before, after, told):
     path.write_text(path.read_text("utf-8").replace(before, after), "utf-8")
     with pytest.raises(ConfigError, match=told):
         read_config(path)
+
+
+def test_what_training_and_evaluation_leave_is_what_make_model_takes(run_folder, run):
+    run(train, run_folder)
+    run(evaluate, run_folder)
+    output, repository = run_folder / "out", run_folder / "repository"
+    options = {"checkpoint": output / "ram.safetensors", "vocabulary": output,
+               "repository": repository, "precision": "none"}  # fmt: skip
+    assert make_model.main([f"--{name}={value}" for name, value in options.items()]) == 0
+    served = json.loads((repository / "ram_postprocess/1/vocabulary.json").read_text("utf-8"))
+    chosen = (output / "ram_tag_list_threshold.txt").read_text("utf-8").split()
+    assert [(one["tag"], one["tag_zh"]) for one in served] == list(zip(TAGS, "红绿蓝", strict=True))
+    assert [one["threshold"] for one in served] == [float(one) for one in chosen]
 
 
 def test_evaluation_writes_thresholds_and_figures(run_folder, run):

@@ -1,12 +1,13 @@
 """A model's scores on a split, what they are worth, and the thresholds that follow from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from ram.model import RAM
+from ram.tag_lists import CHINESE, ENGLISH
 from rich.table import Table
 from torch import Tensor
 
@@ -115,8 +116,18 @@ def evaluate(
 
 def write_thresholds(thresholds: np.ndarray, path: Path) -> None:
     """Write a list of thresholds as RAM publishes it: one a line, in the vocabulary's order."""
-    lines = "".join(f"{threshold:.{DECIMALS}f}\n" for threshold in thresholds)
-    write_atomically(path, lambda unfinished: unfinished.write_text(lines, encoding="utf-8"))
+    _write_lines([f"{threshold:.{DECIMALS}f}" for threshold in thresholds], path)
+
+
+def write_tags(tags: Sequence[str], tags_zh: Sequence[str], folder: Path) -> None:
+    """Write both lists of names beside the thresholds: `make model` takes all from one folder."""
+    _write_lines(tags, folder / ENGLISH)
+    _write_lines(tags_zh, folder / CHINESE)
+
+
+def _write_lines(lines: Sequence[str], path: Path) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
 
 
 def table(reports: list[Report]) -> Table:
