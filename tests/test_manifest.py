@@ -1,6 +1,7 @@
 """What may stand in a training set, and that every mistake in one is told with its line."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -77,11 +78,21 @@ def test_all_mistakes_are_told_each_with_its_line(folder):
     assert "missing.png is missing" in told["line 2"]
     assert "'unicorn' is not in the vocabulary" in told["line 3"]
     assert "no JSON" in told["line 4"]
-    assert "broken.png is broken" in told["line 5"]
+    assert "broken.png can't be used (it begins like a PNG, but" in told["line 5"]
     assert "'image'" in told["line 6"]
     assert "'tags' is no list of names" in told["line 7"]
     assert "has no 'tags'" in told["line 8"]
     assert "'独角兽'" in told["line 9"]
+
+
+def test_an_image_of_absurd_size_is_a_mistake_like_any_other(folder):
+    header = b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 200000, 200000, 1, 24, *[0] * 6)
+    (folder / "absurd.bmp").write_bytes(header)
+    absurd, unknown = sorted(problems_of(
+        folder, {"image": "absurd.bmp", "tags": []}, {"image": "good.png", "tags": ["unicorn"]}
+    ))  # fmt: skip
+    assert "200000 x 200000 pixels are over the limit" in absurd
+    assert "line 2: the tag 'unicorn'" in unknown
 
 
 def test_a_folder_has_tags_beside_each_image_in_either_language(folder):

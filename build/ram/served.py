@@ -10,12 +10,16 @@ for _model in ("ram_preprocess", "ram_postprocess"):
 from postprocess import Options, Vocabulary, postprocess, select, sigmoid  # noqa: E402
 from preprocess import (  # noqa: E402
     DRAFT_MARGIN,
+    TURNS,
     ImageError,
     Limits,
     open_image,
     preprocess,
+    read_orientation,
+    scale_transparent_colour,
     squash,
 )
 
-__all__ = ["DRAFT_MARGIN", "SOURCE", "ImageError", "Limits", "Options", "Vocabulary", "open_image",
-           "postprocess", "preprocess", "select", "sigmoid", "squash"]  # fmt: skip
+__all__ = ["DRAFT_MARGIN", "SOURCE", "TURNS", "ImageError", "Limits", "Options", "Vocabulary",
+           "open_image", "postprocess", "preprocess", "read_orientation",
+           "scale_transparent_colour", "select", "sigmoid", "squash"]  # fmt: skip

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .augment import choose_objects, compose
 from .config import Augmentation
+from .image_file import read_flat, read_layer
 from .manifest import Sample
 
 JOINT = " and "  # between the captions of images that share a picture
@@ -49,19 +50,19 @@ class Images:
 
     def load_flat(self, images: Sequence[Path | int]) -> Tensor:
         """Load images as they are shown to a trained model: on white, uint8 (images, S, S, 3)."""
-        flat = []
-        for image in images:
-            picture = Image.fromarray(self._load(image), "RGBA")
-            white = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(white, picture).convert("RGB")
-            flat.append(np.array(picture.resize((self.size,) * 2, Image.Resampling.BILINEAR)))
-        return torch.from_numpy(np.stack(flat))
+        return torch.from_numpy(np.stack([self._load_flat(image) for image in images]))
+
+    def _load_flat(self, image: Path | int) -> np.ndarray:
+        if isinstance(image, Path):
+            return read_flat(image, self.size)
+        picture = Image.fromarray(self._load(image), "RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture).convert("RGB")
+        return np.array(picture.resize((self.size,) * 2, Image.Resampling.BILINEAR))
 
     def _load(self, image: Path | int) -> np.ndarray:
         if isinstance(image, Path):
-            with Image.open(image) as file:
-                squashed = file.convert("RGBA").resize((self.size,) * 2, Image.Resampling.BILINEAR)
-            return np.array(squashed)
+            return read_layer(image, self.size)
         pixels = self.array[image]
         if pixels.shape[2] == 3:
             opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)

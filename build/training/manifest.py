@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from ram.served import ImageError
 
 from .config import Data
+from .image_file import read_flat
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 SHOWN_PROBLEMS = 100
+CHECKED_SIZE = 8  # in pixels; that an image decodes, not what comes of it, is asked
 
 
 class ManifestError(ValueError):
@@ -201,8 +203,7 @@ def _file_problem(path: Path) -> str | None:
     if not path.is_file():
         return f"the image {path} is missing"
     try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-        return f"the image {path} is broken ({error})"
+        read_flat(path, CHECKED_SIZE)
+    except (OSError, ImageError) as error:
+        return f"the image {path} can't be used ({error})"
     return None

@@ -123,7 +123,7 @@ def squash(
     with _explained(f"the {image.format} is truncated or damaged"):
         # Only JPEG has it, the others ignore it: inverse transforms of fewer coefficients.
         drafted = draft_margin and image.draft(None, (ceil(draft_margin * image_size),) * 2)
-        _scale_transparent_colour(image)
+        scale_transparent_colour(image)
         image.load()
     with _explained(f"the {image.format}'s {image.mode} pixels can't be converted to RGB"):
         # A reduced JPEG rounds its sides up: the box is what the image covers of the last pixels.
@@ -170,7 +170,7 @@ def _scale_grey(image: Image.Image) -> Image.Image:
     return wide.point(np.rint(255 * table).astype(int).tolist(), "L")
 
 
-def _scale_transparent_colour(image: Image.Image) -> None:
+def scale_transparent_colour(image: Image.Image) -> None:
     """Bring a PNG's transparent colour to 8 bits, as Pillow will bring its pixels when decoding."""
     colour = image.info.get("transparency")
     if image.format == "PNG" and isinstance(colour, int):
