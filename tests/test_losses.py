@@ -159,6 +159,13 @@ def test_the_total_scales_tagging_to_the_size_of_generation():
     assert total_loss(losses, weights).item() == 2 * 300 + 4 * 0.5
 
 
+def test_tagging_is_trained_where_no_caption_was_scored():
+    tagging = torch.tensor(300.0, requires_grad=True)
+    losses = {"tagging": tagging, "generation": torch.tensor(0.0)}
+    total_loss(losses, {"tagging": 2.0, "generation": 1.0}).backward()
+    assert tagging.grad.item() == 2
+
+
 def test_classification_is_the_cross_entropy_of_every_tag(tagging):
     logits, targets = tagging
     expected = sum(

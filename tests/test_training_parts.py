@@ -4,7 +4,7 @@ import pytest
 import torch
 from ram.model import RAM
 from ram.variant import Variant
-from training.config import Optimisation, read_config
+from training.config import Augmentation, Optimisation, read_config
 from training.data import Images, TrainingBatches
 from training.manifest import Sample
 from training.model import TrainingModel
@@ -32,6 +32,23 @@ def test_a_picture_of_several_images_has_the_tags_of_all(run_folder):
     settings = read_config(run_folder / "train.toml").augmentation
     batch = TrainingBatches(samples, Images(None, 32), 3, None, settings, 3, 0, 0)[0]
     assert batch.targets.sum(dim=1).max() == 2
+
+
+def test_a_batch_without_a_whole_caption_has_none(run_folder):
+    captions = [None, "a red square", "a blue square"]
+    samples = [
+        Sample(i, run_folder / f"{i}.png", (i,), caption) for i, caption in enumerate(captions)
+    ]
+
+    def captions_of(samples, objects):
+        settings = Augmentation(objects=objects)
+        size = len(samples)
+        batches = TrainingBatches(samples, Images(None, 32), 3, None, settings, size, 0, 0)
+        return batches[0].captions
+
+    assert captions_of(samples, (1.0,)) != [None, None, None]
+    # A dozen images a picture: the one without a caption is in each.
+    assert captions_of(samples[:2], (*[0.0] * 11, 1.0)) is None
 
 
 def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine():

@@ -123,13 +123,12 @@ class TrainingBatches(Dataset):
 def _captions(
     chosen: list[Sample], picture_of: Tensor, pictures: int
 ) -> list[str | None] | None:  # fmt: skip
-    """One caption a picture, where all its images have one."""
-    if all(sample.caption is None for sample in chosen):
-        return None
+    """One caption a picture, where all its images have one; None where no picture has."""
     parts: list[list[str | None]] = [[] for _ in range(pictures)]
     for sample, picture in zip(chosen, picture_of.tolist(), strict=True):
         parts[picture].append(sample.caption)
-    return [None if None in part else JOINT.join(part) for part in parts]
+    captions = [None if None in part else JOINT.join(part) for part in parts]
+    return None if all(caption is None for caption in captions) else captions
 
 
 def make_generator(*numbers: int) -> torch.Generator:

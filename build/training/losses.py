@@ -127,5 +127,6 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Te
     if TAGGING in losses and GENERATION in losses:
         tagging, generation = losses[TAGGING].detach(), losses[GENERATION].detach()
         scale = generation / tagging.clamp(min=SMALLEST_PROBABILITY)
+        scale = torch.where(generation > 0, scale, 1)  # 0 is that of no scored token
         total = total + weights[TAGGING] * (scale - 1) * losses[TAGGING]
     return total
