@@ -22,6 +22,7 @@ from training.evaluation import (
 from training.manifest import ManifestError, read_samples
 from training.optimisation import choose_device
 from training.setup import read_tags
+from training.state import make_folder, write_atomically
 from training.trainer import MODEL
 
 
@@ -33,6 +34,9 @@ def main() -> int:
     except (ConfigError, VocabularyError, CheckpointError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"evaluate: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except ManifestError as error:
         print(f"{error}\nevaluate: {len(error.problems)} problems in the data", file=sys.stderr)
         return 1
@@ -40,18 +44,23 @@ def main() -> int:
         print("evaluate: interrupted", file=sys.stderr)
         return 130
     Console().print(table(reports))
-    if arguments.json:
-        figures = [report.as_dict() for report in reports]
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
 def run(arguments: argparse.Namespace) -> list[Report]:
-    """Evaluate each split that was asked for."""
+    """Evaluate each split that was asked for, and write what is to be written."""
     config = read_config(arguments.config)
+    if arguments.threads < 0:
+        raise ConfigError(f"--threads must be at least 0, not {arguments.threads}")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     model = load_model(arguments.checkpoint or config.output / MODEL)
+    folder = arguments.thresholds or config.output
+    make_folder(folder)
+    if arguments.json:
+        if arguments.json.is_dir():
+            raise ConfigError(f"--json: {arguments.json} is a folder, give a file")
+        make_folder(arguments.json.parent)
     tags, tags_zh = read_tags(config.data.vocabulary)
     if len(tags) != model.variant.num_tags:
         raise ConfigError(
@@ -68,7 +77,6 @@ def run(arguments: argparse.Namespace) -> list[Report]:
             raise ConfigError(f"{arguments.config}: no image is of the split '{name}'")
         return chosen
 
-    folder = arguments.thresholds or config.output
     thresholds = choose_thresholds(
         model, of_split(config.data.validation_split), images, device
     )  # fmt: skip
@@ -77,9 +85,13 @@ def run(arguments: argparse.Namespace) -> list[Report]:
         write_tags(tags, tags_zh, folder)
     print(f"{folder / THRESHOLDS}: chosen on the split '{config.data.validation_split}'")
     names = arguments.split or splits_to_measure(config, samples)
-    return [
+    reports = [
         evaluate(name, model, of_split(name), images, thresholds, device) for name in names
     ]  # fmt: skip
+    if arguments.json:
+        text = json.dumps([report.as_dict() for report in reports], indent=2) + "\n"
+        write_atomically(arguments.json, lambda unfinished: unfinished.write_text(text, "utf-8"))
+    return reports
 
 
 def splits_to_measure(config: Config, samples: list) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from ram.checkpoint import CheckpointError, read_weights
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from training.state import write_atomically
 
@@ -23,6 +24,9 @@ def main() -> int:
         write_atomically(output, lambda unfinished: save_file(weights, unfinished))
     except CheckpointError as error:
         print(f"make_half_checkpoint: {error}", file=sys.stderr)
+        return 1
+    except (OSError, SafetensorError) as error:
+        print(f"make_half_checkpoint: {output}: can't be written ({error})", file=sys.stderr)
         return 1
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
     return 0

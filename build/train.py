@@ -12,7 +12,7 @@ from training.config import ConfigError, read_config
 from training.manifest import ManifestError
 from training.progress import Progress
 from training.setup import make_model, prepare
-from training.state import FILE, StateError, load_state
+from training.state import FILE, StateError, load_state, make_folder
 from training.trainer import METRICS, Interrupted, Trainer
 
 
@@ -27,6 +27,9 @@ def main() -> int:
         path = train(arguments.config, arguments.restart, progress)
     except (ConfigError, VocabularyError, CheckpointError, StateError) as error:
         print(f"train: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"train: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     except ManifestError as error:
         print(f"{error}\ntrain: {len(error.problems)} problems in the data", file=sys.stderr)
@@ -53,6 +56,7 @@ def train(config_path: Path, restart: bool, progress: Progress) -> Path:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     trainer = Trainer(config, setup, make_model(config, setup, progress.say))
+    make_folder(config.output)
     progress.say(
         f"model: {trainer.model.ram.variant}, on {trainer.device.type} in {trainer.precision}"
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from .losses import CLASSIFICATION, DISTILLATION, GENERATION, TAGGING
+from .losses import DISTILLATION, GENERATION, TAGGING
+from .ranges import mistakes
 
 
 class ConfigError(ValueError):
@@ -193,16 +194,20 @@ def read_config(path: Path) -> Config:
     """Read a configuration; relative paths in it start from its own folder.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown setting, or a value of the wrong type.
+        ConfigError: no such file, no TOML, an unknown setting, or a value of the wrong type
+            or out of its range; see `training.ranges`.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is no TOML ({error})") from error
     config = _build(Config, table, str(path), path.resolve().parent)
-    _check(config, path)
+    for mistake in mistakes(config):
+        raise ConfigError(f"{path}: {mistake}")
     return config
 
 
@@ -240,24 +245,3 @@ def _convert(hint: Any, value: Any, place: str, base: Path) -> Any:
     if hint not in (str, int) or type(value) is not hint:
         raise ConfigError(f"{place}: {value!r} is not of type {getattr(hint, '__name__', hint)}")
     return value
-
-
-def _check(config: Config, path: Path) -> None:
-    """Say what no type tells."""
-    data, optimisation = config.data, config.optimisation
-    known = (TAGGING, CLASSIFICATION, DISTILLATION, GENERATION)
-    for wrong, message in (
-        ((data.manifest is None) == (data.folder is None), "data needs a manifest or a folder"),
-        (config.device not in ("auto", "cpu", "cuda"), "device must be auto, cpu or cuda"),
-        (optimisation.precision not in ("auto", "bfloat16", "float32"),
-         "precision must be auto, bfloat16 or float32"),
-        (not set(config.losses) <= set(known), f"losses must be among {', '.join(known)}"),
-        (not any(config.losses.get(name) for name in (TAGGING, CLASSIFICATION)),
-         f"losses must have {TAGGING} or {CLASSIFICATION}: what else would learn the tags?"),
-        (min(optimisation.epochs, optimisation.batch_size) < 1,
-         "epochs and batch_size must be at least 1"),
-        (not 0 <= optimisation.ema < 1, "ema must be at least 0 and less than 1"),
-        (len(config.augmentation.scale) != 2, "scale must be two numbers"),
-    ):  # fmt: skip
-        if wrong:
-            raise ConfigError(f"{path}: {message}")

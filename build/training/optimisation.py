@@ -6,7 +6,7 @@ from collections import defaultdict
 import torch
 from torch import nn
 
-from .config import Optimisation
+from .config import ConfigError, Optimisation
 
 ENCODER = "ram.encoder."  # in the names of its parameters
 
@@ -49,9 +49,15 @@ def make_optimiser(
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device; "auto" is cuda where there is one."""
+    """Return the device; "auto" is cuda where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but PyTorch finds none here; set cpu or auto")
     return torch.device(name)
 
 

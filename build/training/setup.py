@@ -14,7 +14,8 @@ import torch
 from ram.checkpoint import CheckpointError
 from ram.model import RAM
 from ram.tag_lists import ENGLISH, VocabularyError, read_vocabulary
-from ram.variant import Variant
+from ram.variant import Variant, VariantError, detect_variant
+from ram.weight_names import published_name
 from torch import Tensor
 
 from .config import Config, ConfigError, Data, Model
@@ -110,6 +111,7 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
         raise
     except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
         raise ConfigError(f"model: no such RAM can be made ({error})") from error
+    _require_readable(ram)
     width = ram.variant.image_width
     if DISTILLATION in setup.losses and setup.features.shape[1] != width:
         raise ConfigError(
@@ -118,6 +120,25 @@ def make_model(config: Config, setup: Setup, say: Say) -> TrainingModel:
     tagging_loss = partial(asymmetric_loss, **asdict(config.asymmetry))
     text = _make_text(config, setup, ram, say)
     return TrainingModel(ram, text, tagging_loss, setup.losses)
+
+
+def _require_readable(ram: RAM) -> None:
+    """Refuse what could be trained, but not be read from its checkpoint again as what it is."""
+    variant = ram.variant
+    heads = variant.attention_heads
+    if variant.hidden_size % heads:
+        raise ConfigError(f"model: hidden_size {variant.hidden_size} is no multiple of {heads}")
+    shapes = {published_name(name): tuple(t.shape) for name, t in ram.state_dict().items()}
+    try:
+        found = detect_variant(shapes)
+    except VariantError as error:
+        raise ConfigError(f"model: no RAM has these sizes ({error})") from error
+    for name, wanted in asdict(variant).items():
+        if getattr(found, name) != wanted:
+            raise ConfigError(
+                f"model: a checkpoint of {name} {wanted} would be read as one of "
+                f"{getattr(found, name)}; choose other sizes"
+            )
 
 
 def _variant(sizes: Model, labels: Tensor) -> Variant:
@@ -188,7 +209,10 @@ def _read_labels(data: Data, num_tags: int) -> Tensor:
         raise ConfigError(
             f"{data.label_embeddings}: shape {labels.shape}, but there are {num_tags} tags"
         )
-    return torch.from_numpy(np.array(labels, np.float32))
+    labels = np.array(labels, np.float32)
+    if not np.isfinite(labels).all():
+        raise ConfigError(f"{data.label_embeddings}: holds something else than finite numbers")
+    return torch.from_numpy(labels)
 
 
 def _read_features(data: Data, lines: int) -> np.ndarray | None:
@@ -202,9 +226,12 @@ def _read_features(data: Data, lines: int) -> np.ndarray | None:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
         raise ConfigError(f"{path}: is no array ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ConfigError(f"{path}: is no array of numbers")
+    return array
 
 
 def _choose_losses(

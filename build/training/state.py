@@ -1,5 +1,6 @@
 """Where a training run stands, in a file that is whole whenever it is looked at."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,17 @@ def load_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
             "give another output folder, or start anew with --restart"
         )
     return state
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, so that what can't be written there is known before the work.
+
+    Raises:
+        OSError: it can't be made, or not be written into.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
