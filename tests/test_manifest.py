@@ -102,6 +102,16 @@ def test_a_folder_has_tags_beside_each_image_in_either_language(folder):
     assert sample.tags == (0, 1)
 
 
+def test_subfolders_of_a_folder_are_splits(folder):
+    for place in ("a.png", "train/b.png", "validation/deep/c.png", "test/d.png"):
+        path = folder / "images" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+        path.with_suffix(".txt").touch()
+    found = {one.image.name: one.split for one in read(folder, folder=folder / "images")}
+    assert found == {"a.png": None, "b.png": "train", "c.png": "validation", "d.png": "test"}
+
+
 def test_an_image_of_a_folder_without_tags_is_told(folder):
     (folder / "good.txt").write_text("cat\n", "utf-8")
     with pytest.raises(ManifestError, match=r"broken\.png: its tags"):

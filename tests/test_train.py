@@ -72,6 +72,21 @@ def test_what_was_trained_loads_as_a_published_checkpoint(run_folder, run):
     np.testing.assert_array_equal(model.label_embed.detach(), np.load(run_folder / "labels.npy"))
 
 
+def test_a_folder_with_splits_is_trained_on_and_evaluated(run_folder, run):
+    lines = [json.loads(line) for line in (run_folder / "data.jsonl").read_text().splitlines()]
+    for line in lines:
+        place = run_folder / "images" / line["split"] / line["image"]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (run_folder / line["image"]).rename(place)
+        place.with_suffix(".txt").write_text("\n".join(line["tags"]), "utf-8")
+    settings = (run_folder / "train.toml").read_text("utf-8")
+    settings = settings.replace('manifest = "data.jsonl"', 'folder = "images"')
+    (run_folder / "train.toml").write_text(settings, "utf-8")
+    told = run(train, run_folder)
+    assert "data: 20 train, 4 validation" in told and "mAP" in told
+    assert "validation" in run(evaluate, run_folder)
+
+
 def test_a_loss_whose_input_is_absent_is_left_out_and_the_log_says_so(run_folder, run):
     told = run(train, run_folder)
     assert "loss tagging: weight 1" in told

@@ -23,11 +23,12 @@ class Data:
         vocabulary: folder with ram_tag_list.txt and ram_tag_list_chinese.txt.
         label_embeddings: .npy, float32 (tags, label_width), in the vocabulary's order.
         manifest: JSONL, a line an image; see `training.manifest`.
-        folder: images with a .txt of tags beside each, instead of a manifest.
+        folder: images with a .txt of tags beside each, instead of a manifest. Its subfolders are
+            splits: `train`, `validation`, or any other; images directly in it have none.
         images: .npy, uint8 (images, height, width, 3 or 4), where the manifest gives indices.
         features: .npy, floating (manifest lines, image_width): each image's CLIP-like feature;
             a row of NaN stands for none.
-        training_split: which of the manifest's lines to learn from; those without a split too.
+        training_split: which of the images to learn from; those without a split too.
         validation_split: which to measure on while training.
         workers: processes that prepare batches; 0 prepares them in the training process.
     """

@@ -55,7 +55,7 @@ def read_samples(data: Data, tags: list[str], tags_zh: list[str]) -> list[Sample
     names counts), `caption`, `split`. All but `image` and one list of tags may be left out.
 
     In a folder each image has its tags in a .txt of the same name, a tag a line, in English or
-    Chinese.
+    Chinese; the subfolder that it is in names its split.
 
     Args:
         data: where they lie.
@@ -127,7 +127,10 @@ def _read_folder(
             problems.append(f"{image}: its tags can't be read from {notes.name}")
             continue
         names = [name for name in names if name]
-        yield number, str(notes), folder, {"image": str(image.resolve()), "either": names}
+        inside = image.relative_to(folder).parts
+        split = inside[0] if len(inside) > 1 else None
+        line = {"image": str(image.resolve()), "either": names, "split": split}
+        yield number, str(notes), folder, line
 
 
 def _read_line(

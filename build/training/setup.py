@@ -68,7 +68,8 @@ def prepare(config: Config, say: Say) -> Setup:
     training = [one for one in samples if one.split in (None, data.training_split)]
     validation = [one for one in samples if one.split == data.validation_split]
     if not training:
-        raise ConfigError(f"{data.manifest}: no line is of the split '{data.training_split}'")
+        place = data.manifest or data.folder
+        raise ConfigError(f"{place}: no image is of the split '{data.training_split}'")
     labels = _read_labels(data, len(tags))
     features = _read_features(data, max(one.line for one in samples) + 1)
     losses = _choose_losses(config, training, features, say)
