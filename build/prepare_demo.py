@@ -5,6 +5,7 @@ on ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from demo.dataset import load_dataset, make_dataset
+from demo.packages import PackageError
 from demo.splits import TRAIN
 from demo.text_encoder import embed_names
 from demo.vocabulary import read_tags
@@ -26,22 +28,46 @@ TEACHER_SIZE = 224
 BATCH = 64
 
 
-def main() -> None:
-    """Read the arguments and write everything below a folder."""
+def main() -> int:
+    """Read the arguments, write everything, and say what is wrong."""
+    arguments = parse_arguments()
+    try:
+        prepare(arguments.output, arguments.image_size, arguments.image_width)
+    except PackageError as error:
+        print(f"prepare_demo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"prepare_demo: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("prepare_demo: interrupted, run it again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--output", type=Path, default=ROOT / "runs" / "demo", metavar="DIR")
     add("--image-size", type=int, default=112, help="of the drawings, in pixels")
     add("--image-width", type=int, default=192, help="of the features: the model's image_width")
-    arguments = parser.parse_args()
-    output = arguments.output
-    make_dataset(output / "data", output / "packages", arguments.image_size)
+    return parser.parse_args()
+
+
+def prepare(output: Path, image_size: int, image_width: int) -> None:
+    """Write everything below a folder; see the arguments.
+
+    Raises:
+        PackageError: a package could not be fetched.
+    """
+    make_dataset(output / "data", output / "packages", image_size)
     save(output / "label_embeddings.npy", embed_names([tag.name for tag in read_tags()]))
     images, manifest = load_dataset(output / "data")
     training = [number for number, image in enumerate(manifest) if image.split == TRAIN]
     # Rows of NaN stand for none: the model never sees what the teacher would say of the others.
-    features = np.full((len(images), arguments.image_width), np.nan, np.float16)
-    features[training] = reduce_features(teach(images, training), arguments.image_width)
+    features = np.full((len(images), image_width), np.nan, np.float16)
+    features[training] = reduce_features(teach(images, training), image_width)
     save(output / "features.npy", features)
     print(f"{output}: {len(images)} images, features {features.shape[1]} wide")
 
@@ -91,4 +117,4 @@ def reduce_features(features: torch.Tensor, width: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,17 +1,20 @@
 """What training and evaluation say of wrong settings, data and places: a line, before the work."""
 
+import os
 import re
+import subprocess
 import sys
 
 import evaluate
 import make_half_checkpoint
 import numpy as np
+import prepare_demo
 import pytest
 import torch
 import train
 from training.config import ConfigError, read_config
 from training.optimisation import choose_device
-from training_run import write_lines
+from training_run import BUILD, write_lines
 
 
 def test_all_mistakes_in_the_data_are_told_before_training_begins(run_folder, run):
@@ -124,3 +127,21 @@ def test_half_a_checkpoint_that_can_not_be_written_is_a_line(
     assert make_half_checkpoint.main() == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "can't be written" in line
+
+
+def test_the_demos_data_without_npm_is_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["prepare_demo.py", "--output", str(tmp_path / "demo")])
+    assert prepare_demo.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prepare_demo: npm is missing")
+
+
+def test_the_demos_data_that_is_interrupted_is_a_line(tmp_path):
+    (tmp_path / "npm").write_text("#!/bin/sh\nkill -INT $PPID\nexec sleep 60\n")
+    (tmp_path / "npm").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = [sys.executable, str(BUILD / "prepare_demo.py"), "--output", str(tmp_path / "demo")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["prepare_demo: interrupted, run it again"]
