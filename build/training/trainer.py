@@ -101,7 +101,8 @@ class Trainer:
         Raises:
             Interrupted: by a signal; the step under way was finished, and a checkpoint written.
         """
-        writer = SummaryWriter(str(self.config.output / METRICS), purge_step=self.step)
+        # What a killed run wrote beyond the step that is gone on from would stand there twice.
+        writer = SummaryWriter(str(self.config.output / METRICS), purge_step=self.step + 1)
         progress.begin(self.total_steps, self.step, self.config.optimisation.batch_size)
         try:
             # Half a step must never reach a checkpoint: what goes on from it would end elsewhere.
@@ -139,6 +140,7 @@ class Trainer:
             self._report(result, progress, writer)
             stop = interruption.signal
             if stop or time.monotonic() - self.saved_at > self.config.reports.checkpoint_seconds:
+                writer.flush()
                 self.save()
             if stop:
                 raise Interrupted(stop)
@@ -156,6 +158,8 @@ class Trainer:
             )
             writer.add_scalar("validation/mAP", quality, self.step)
             progress.say(f"epoch {epoch + 1}: mAP {quality:.4f} on the validation split")
+            progress.resume()
+        writer.flush()
         self.save()
 
     def take_step(self, batch: Batch) -> Step:
