@@ -77,8 +77,8 @@ verify: setup ## Compare what REPOSITORY holds with its CHECKPOINT=FILE in PyTor
 doctor: setup ## Say what is right and wrong with REPOSITORY on this machine, before it is served
 	@$(RUN) build/doctor.py --repository '$(REPOSITORY)' $(call options,profile)
 
-train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it goes on where it was
-	@$(RUN) build/train.py $(CONFIG)
+train: $(TRAINING) ## Train a RAM as CONFIG=FILE.toml says; started again, it goes on where it was [RESTART=1: anew]
+	@$(RUN) build/train.py $(CONFIG) $(if $(RESTART),--restart)
 
 evaluate: $(TRAINING) ## Measure what CONFIG=FILE.toml trained, and choose its tags' thresholds
 	@$(RUN) build/evaluate.py $(CONFIG)

@@ -12,7 +12,7 @@ import torch
 import train
 from ram.checkpoint import load_model
 from ram.tag_lists import read_vocabulary
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_run import EPOCHS, TAGS, command, write_config, write_lines
 
@@ -56,6 +56,28 @@ def test_training_killed_midway_resumes_to_the_same_weights(run_folder, workers,
     assert 7 <= saved_step(run_folder) < 40
     assert "going on after step" in run(train, run_folder)
     assert weights(run_folder) == straight
+    events = EventAccumulator(str(run_folder / "out" / "metrics")).Reload()
+    assert [event.step for event in events.Scalars("loss/tagging")] == list(range(2, 41, 2))
+
+
+def test_a_run_whose_folder_was_moved_goes_on(run_folder, run):
+    run(train, run_folder)
+    moved = run_folder.with_name("moved")
+    run_folder.rename(moved)
+    assert "going on after step 15" in run(train, moved)
+
+
+def test_a_run_does_not_go_on_from_a_start_that_has_changed(run_folder, run):
+    run(train, run_folder)
+    weights = load_file(run_folder / "out" / "ram.safetensors")
+    save_file(weights, run_folder / "start.safetensors")
+    settings = (run_folder / "train.toml").read_text("utf-8")
+    settings = settings.replace("[model]", '[model]\nstart = "start.safetensors"')
+    (run_folder / "train.toml").write_text(settings, "utf-8")
+    run(train, run_folder, "--restart")
+    weights["fc.bias"] += 1
+    save_file(weights, run_folder / "start.safetensors")
+    assert "another configuration" in run(train, run_folder, expect=1)
 
 
 def test_ctrl_c_ends_after_a_whole_step_and_says_how_to_go_on(run_folder):

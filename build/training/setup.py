@@ -1,7 +1,5 @@
 """A configuration made into what a run needs: samples, features, and the model it starts from."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from ram.weight_names import published_name
 from torch import Tensor
 
 from .config import Config, ConfigError, Data, Model
+from .fingerprint import fingerprint_of
 from .initialise import from_ram, from_scratch, from_swin, load_text
 from .losses import CLASSIFICATION, DISTILLATION, GENERATION, TAGGING, asymmetric_loss
 from .manifest import Sample, read_samples
@@ -76,7 +75,7 @@ def prepare(config: Config, say: Say) -> Setup:
     tokenizer = _make_tokenizer(config) if GENERATION in losses else None
     splits = Counter(one.split or "no split" for one in samples)
     say(f"data: {', '.join(f'{count} {name}' for name, count in splits.items())}")
-    fingerprint = _fingerprint(config, tags, training, labels, features)
+    fingerprint = fingerprint_of(config, tags, training, labels, features)
     return Setup(tags, training, validation, labels, features, losses, tokenizer, fingerprint)
 
 
@@ -181,25 +180,6 @@ def _make_tokenizer(config: Config) -> "Tokenizer":
         return Tokenizer(config.text.vocabulary)
     except TextError as error:
         raise ConfigError(f"text: {error}") from error
-
-
-def _fingerprint(
-    config: Config,
-    tags: list[str],
-    training: list[Sample],
-    labels: Tensor,
-    features: np.ndarray | None,
-) -> str:
-    """Return a checksum of what decides the outcome, but for where it lies and what it runs on."""
-    settings = asdict(config)
-    for name in ("output", "data", "reports", "device", "threads"):
-        del settings[name]
-    samples = [(str(one.image), one.tags, one.caption) for one in training]
-    checksum = hashlib.sha256(json.dumps([settings, tags, samples], default=str).encode())
-    checksum.update(labels.numpy().tobytes())
-    if features is not None:
-        checksum.update(features.tobytes())
-    return checksum.hexdigest()
 
 
 def _read_labels(data: Data, num_tags: int) -> Tensor:
