@@ -1,11 +1,19 @@
 """Training's parts: batches, learning rates, files."""
 
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from ram.model import RAM
 from ram.variant import Variant
+from safetensors.torch import save_file
 from training.config import Augmentation, Optimisation, read_config
 from training.data import Images, TrainingBatches
+from training.evaluation import choose_thresholds, write_thresholds
 from training.manifest import Sample
 from training.model import TrainingModel
 from training.optimisation import learning_rate, make_optimiser
@@ -83,6 +91,38 @@ def test_a_file_that_could_not_be_finished_leaves_the_one_before(tmp_path):
     with pytest.raises(OSError):
         write_atomically(path, fail)
     assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_killed_processes_left_of_a_file_is_removed_and_nothing_else(tmp_path):
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for name in (f".state.{ended.pid}.pth", f".state.{os.getppid()}.pth", ".state.old.pth"):
+        (tmp_path / name).touch()
+    write_atomically(tmp_path / "state.pth", Path.touch)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted(["state.pth", f".state.{os.getppid()}.pth", ".state.old.pth"])
+
+
+def test_a_written_file_may_be_read_by_whom_the_umask_lets(tmp_path):
+    path, plain = tmp_path / "a.safetensors", tmp_path / "plain"
+    write_atomically(path, lambda unfinished: save_file({"a": torch.zeros(1)}, unfinished))
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_thresholds_are_chosen_as_they_are_written(run_folder):
+    samples = [Sample(i, run_folder / f"{i}.png", (i % 3,)) for i in range(IMAGES)]
+
+    class Tagger(torch.nn.Module):
+        variant = SimpleNamespace(num_tags=3)
+
+        def forward(self, pixels):
+            return pixels.float().mean(dim=(1, 2)) / 77
+
+    thresholds = choose_thresholds(Tagger(), samples, Images(None, 32))
+    write_thresholds(thresholds, run_folder / "thresholds.txt")
+    written = (run_folder / "thresholds.txt").read_text("utf-8").split()
+    assert [np.float32(line) for line in written] == thresholds.tolist()
 
 
 def test_without_a_state_training_begins_anew(tmp_path):

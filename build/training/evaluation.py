@@ -80,8 +80,12 @@ def score(
 def choose_thresholds(
     model: RAM, samples: list[Sample], images: Images, device: torch.device | str = "cpu"
 ) -> np.ndarray:
-    """Return the thresholds of best F1 on samples, float32 (tags); see `best_thresholds`."""
-    return best_thresholds(*score(model, model.variant.num_tags, samples, images, device))
+    """Return the thresholds of best F1 on samples, float32 (tags); see `best_thresholds`.
+
+    They are rounded as they are written: what is measured with them is what is served.
+    """
+    best = best_thresholds(*score(model, model.variant.num_tags, samples, images, device))
+    return np.round(best.astype(np.float64), DECIMALS).astype(np.float32)
 
 
 def evaluate(

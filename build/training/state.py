@@ -1,6 +1,7 @@
 """Where a training run stands, in a file that is whole whenever it is looked at."""
 
 import errno
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,7 @@ def load_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     if found != fingerprint:
         raise StateError(
             f"{path}: is of a run with another configuration, data or vocabulary; "
-            "give another output folder, or start anew with --restart"
+            "give another output folder, or start anew with RESTART=1 (train.py --restart)"
         )
     return state
 
@@ -67,11 +68,33 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         write: writes it to the path that it is given, which has the same suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # the umask's; safetensors would give the owner's alone
         write(unfinished)
+        unfinished.chmod(mode)
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left of this file."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.stem)}.*{glob.escape(path.suffix)}"):
+        process = unfinished.name.removeprefix(f".{path.stem}.").removesuffix(path.suffix)
+        if process.isdigit() and not _runs(int(process)):
+            unfinished.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
