@@ -35,7 +35,8 @@ def main() -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"evaluate: {error.filename}: {error.strerror}", file=sys.stderr)
+        place, reason = error.filename or arguments.config, error.strerror or error
+        print(f"evaluate: {place}: {reason}", file=sys.stderr)
         return 1
     except ManifestError as error:
         print(f"{error}\nevaluate: {len(error.problems)} problems in the data", file=sys.stderr)

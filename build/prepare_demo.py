@@ -37,7 +37,8 @@ def main() -> int:
         print(f"prepare_demo: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"prepare_demo: {error.filename}: {error.strerror}", file=sys.stderr)
+        place, reason = error.filename or arguments.output, error.strerror or error
+        print(f"prepare_demo: {place}: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("prepare_demo: interrupted, run it again", file=sys.stderr)

@@ -29,7 +29,8 @@ def main() -> int:
         print(f"train: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"train: {error.filename}: {error.strerror}", file=sys.stderr)
+        place, reason = error.filename or arguments.config, error.strerror or error
+        print(f"train: {place}: {reason}", file=sys.stderr)
         return 1
     except ManifestError as error:
         print(f"{error}\ntrain: {len(error.problems)} problems in the data", file=sys.stderr)
