@@ -34,7 +34,7 @@ class Range:
     def __str__(self) -> str:
         least = f"{'more than' if self.above else 'at least'} {self.low:g}"
         if self.high >= sys.float_info.max:
-            return least if self.high == math.inf else f"{least} and finite"
+            return least
         return f"{least} and {'less than' if self.below else 'at most'} {self.high:g}"
 
 
@@ -90,7 +90,8 @@ def mistakes(config: "Config") -> Iterator[str]:
             value = (value,)
         for one in value.values() if place == "losses" else value or ():
             if one not in allowed:
-                yield f"{place} must be {allowed}, not {one:g}"
+                finite = "" if math.isfinite(one) else " and finite"
+                yield f"{place} must be {allowed}{finite}, not {one}"
     yield from _mistakes_of_several(config)
 
 
