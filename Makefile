@@ -111,8 +111,8 @@ load: $(LOADTEST) ## Load-test the server that runs, for 30 s; UI=1 for locust's
 		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
 		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
 
-# The demo's model, unless a REPOSITORY was given.
-BENCH_DEMO := $(if $(filter file,$(origin REPOSITORY)),$(DEMO)/ram/1/manifest.json)
+# The demo's model, unless something of another was given.
+BENCH_DEMO := $(if $(filter-out file,$(origin REPOSITORY))$(CHECKPOINT)$(SERVER),,$(DEMO)/ram/1/manifest.json)
 bench: $(LOADTEST) $(BENCH_DEMO) ## Measure speed: PyTorch, engine, gRPC [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8 …"]
 	@$(RUN) build/bench.py $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint $(DEMO_CHECKPOINT),\
 		--repository '$(REPOSITORY)' $(call options,checkpoint)) $(call options,server) $(ARGS)

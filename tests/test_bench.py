@@ -12,8 +12,12 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 from pipeline import PICTURES
+from ram.int8 import quantise_pair
+from ram.layout import ENCODER, HEAD, INT8_ENCODER, INT8_HEAD
+from ram.pictures import picture_batches
 
-BENCH = Path(__file__).parents[1] / "build" / "bench.py"
+ROOT = Path(__file__).parents[1]
+BENCH = ROOT / "build" / "bench.py"
 # One short round of everything.
 SHORT = ("--repeats", 1, "--seconds", 0, "--shrink", 8, "--concurrency", 1, 2, "--batch", 1, 2,
          "--images", PICTURES)  # fmt: skip
@@ -97,6 +101,44 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
         "Triton's own time, share of the engine's, batch of 2",
         "engine, share of the matrix product, batch of 1",
     }
+
+
+def test_int8_is_measured_where_the_config_chooses_it(repository, tmp_path):
+    chosen = shutil.copytree(repository, tmp_path / "models")
+    pictures = list(picture_batches(PICTURES, 96, (1,)))
+    quantise_pair(
+        [chosen / path for path in (ENCODER, HEAD)],
+        [chosen / path for path in (INT8_ENCODER, INT8_HEAD)], pictures,
+    )  # fmt: skip
+    for path in (INT8_ENCODER, INT8_HEAD):
+        config = chosen / path.parts[0] / "configs" / "cpu.pbtxt"
+        config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+    process = bench("--repository", chosen, *SHORT, "--batch", 1, "--concurrency", 1, "--output",
+                    tmp_path / "out")  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    rows = json.loads((tmp_path / "out" / "bench.json").read_text())["throughput"]
+    assert [(row["way"], row["precision"]) for row in rows] == [
+        ("engine alone", "INT8"),
+        ("Triton through gRPC", "INT8"),
+    ]
+    assert "matrix product in INT8 does" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "benched"),
+    [
+        ("", "--repository runs/demo/model_repository --checkpoint build/demo/weights"),
+        ("CHECKPOINT=my.pth", "--repository 'model_repository' --checkpoint='my.pth'"),
+        ("SERVER=gpu:8001", "--repository 'model_repository' --server='gpu:8001'"),
+        ("REPOSITORY=mine", "--repository 'mine'"),
+    ],
+    ids=["nothing", "checkpoint", "server", "repository"],
+)
+def test_make_benches_the_demo_only_where_no_other_model_is_given(given, benched):
+    told = subprocess.run(["make", "--dry-run", "bench", *given.split()], capture_output=True,
+                          text=True, cwd=ROOT, check=True).stdout  # fmt: skip
+    (command,) = (line for line in told.splitlines() if "build/bench.py" in line)
+    assert benched in " ".join(command.split())
 
 
 def test_a_picture_is_drawn(short_run):

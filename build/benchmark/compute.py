@@ -13,7 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 # Products as the encoder has them: rows are tokens of a batch. A chain of them, whose result is
 # averaged to a row: what is timed is the multiplying, not the reading and writing of matrices.
 ROWS, WIDTH, LINKS = 4608, 1536, 4
-OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+INT8 = "INT8"
+OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", INT8: "f32"}
+# INT8 has 255 levels from -4 to 4 deviations.
+LARGEST, LEVELS = 4.0, 255
 
 
 def count_products(variant: Variant) -> int:
@@ -41,7 +44,7 @@ def matrix_product(precision: str, shrink: int = 1) -> tuple[Callable[[], object
     weights are.
 
     Args:
-        precision: `float32`, `bfloat16` or `float16`.
+        precision: `float32`, `bfloat16`, `float16` or, on a CPU, `INT8`.
         shrink: of all sides; more than 1 for trying things out.
     """
     rows, width = ROWS // shrink, WIDTH // shrink
@@ -64,7 +67,10 @@ def matrix_product(precision: str, shrink: int = 1) -> tuple[Callable[[], object
     parameter = opset13.parameter([-1, width], np.float32)
     product = parameter
     for factor in factors:
-        product = opset13.matmul(product, opset13.constant(factor), False, False)
+        link = opset13.constant(factor)
+        if precision == INT8:
+            product, link = _quantised(product, LARGEST), _quantised(link, LARGEST / width**0.5)
+        product = opset13.matmul(product, link, False, False)
     mean = opset13.reduce_mean(product, opset13.constant(np.array([0])), False)
     hint = {"INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
     request = openvino.compile_model(
@@ -72,3 +78,9 @@ def matrix_product(precision: str, shrink: int = 1) -> tuple[Callable[[], object
     ).create_infer_request()
     request.set_input_tensor(openvino.Tensor(first))
     return request.infer, products
+
+
+def _quantised(node: openvino.Node, largest: float) -> openvino.Node:
+    """Round to eight bits, so that OpenVINO multiplies in them."""
+    low, high = (opset13.constant(np.float32(end)) for end in (-largest, largest))
+    return opset13.fake_quantize(node, low, high, low, high, LEVELS)

@@ -13,15 +13,17 @@ from ram import layout
 from ram.agreement import FLOAT32
 from ram.checkpoint import load_model
 from ram.half_precision import LIMITS
+from ram.int8 import LIMITS as INT8_LIMITS
 from ram.pictures import picture_files
 from ram.repository import Repository, sha256
 from ram.served import Vocabulary, preprocess
+from ram.taggers import onnx_tagger
 from ram.taggers import run as tag_all
 from ram.variant import Variant
 from triton_server import TritonServer
 
 from .answers import Reference
-from .compute import count_products, matrix_product
+from .compute import INT8, count_products, matrix_product
 from .contest import Competitor, hold
 from .decoding import QUALITY, WEB, measure_decoding, sample_pictures
 from .machine import cores, describe_machine, peak_memory
@@ -86,8 +88,9 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
     if settings.checkpoint:
         model = load_model(settings.checkpoint)
         pytorch = pytorch_tagger(model)
-    exact = pytorch or load_engine(settings.repository, "f32")[0]
-    limits = FLOAT32 if precision == "float32" else LIMITS[precision]
+    graphs = settings.repository / layout.ENCODER, settings.repository / layout.HEAD
+    exact = pytorch or onnx_tagger(*graphs)
+    limits = {"float32": FLOAT32, INT8: INT8_LIMITS, **LIMITS}[precision]
     reference = Reference(tag_all(exact, singly), vocabulary, limits)
     with _served(settings) as (server, address), grpc.InferenceServerClient(address) as triton:
         client = Client(triton, pictures)

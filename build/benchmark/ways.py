@@ -9,14 +9,16 @@ import openvino
 import torch
 import tritonclient.grpc as grpc
 from ram import layout
-from ram.engine import TENSORRT, load_tensorrt
+from ram.engine import TENSORRT, EngineError, load_tensorrt
 from ram.engine_config import EngineConfig
 from ram.loaded_engine import LoadedEngine, engine_tagger
 from ram.model import RAM
 from ram.taggers import Tagger
 from ram_client.protocol import tag_request
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from .answers import Reference, WrongAnswer
+from .compute import INT8
 from .contest import Competitor
 from .steps import Statistics
 
@@ -40,45 +42,54 @@ def pytorch_tagger(model: RAM) -> Tagger:
     return tag
 
 
-def load_engine(repository: Path, precision: str | None = None) -> tuple[Tagger, str]:
-    """Load what the server runs: plans where a GPU is, else the graphs of the CPU profile.
-
-    Args:
-        repository: the model repository.
-        precision: `f32`, say, for the graphs on the CPU instead of what is served.
+def load_engine(repository: Path) -> tuple[Tagger, str]:
+    """Load what the server runs: plans where a GPU is, else the graphs that the CPU profile names.
 
     Returns:
         The engine as a function of pixels, and what it computes in.
 
     Raises:
-        EngineError: TensorRT is missing, or a plan can't be loaded.
+        EngineError: TensorRT is missing, a plan can't be loaded, or a graph is missing.
         EngineConfigError: a config can't be read.
     """
     graphs = (layout.ENCODER, layout.HEAD)
     plans = [repository / graph.with_name("model.plan") for graph in graphs]
-    if not precision and torch.cuda.is_available() and all(plan.is_file() for plan in plans):
+    if torch.cuda.is_available() and all(plan.is_file() for plan in plans):
         trt = load_tensorrt(TENSORRT)
         return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
-    encoder, head = (_compile(repository / graph, precision) for graph in graphs)
+    configs = [_cpu_config(repository / graph) for graph in graphs]
+    encoder, head = (
+        _compile(repository / graph.parent / config.default_model_filename, config)
+        for graph, config in zip(graphs, configs, strict=True)
+    )
 
     def tag(pixels: np.ndarray) -> np.ndarray:
         image_embeds = encoder(pixels)["image_embeds"]
         return head(image_embeds)["logits"].copy()  # the next answer is written into its buffer
 
+    if layout.INT8_ENCODER.name in [config.default_model_filename for config in configs]:
+        return tag, INT8
     return tag, NAMES[encoder.get_property(PRECISION).get_type_name()]
 
 
-def _compile(graph: Path, precision: str | None) -> openvino.CompiledModel:
-    """Compile a graph with the properties that the server's config sets."""
-    config = EngineConfig.read(graph.parents[1] / "configs" / "cpu.pbtxt").model
+def _cpu_config(graph: Path) -> ModelConfig:
+    return EngineConfig.read(graph.parents[1] / "configs" / "cpu.pbtxt").model
+
+
+def _compile(graph: Path, config: ModelConfig) -> openvino.CompiledModel:
+    """Compile a graph with the properties that the server's config sets.
+
+    Raises:
+        EngineError: there is no such graph.
+    """
+    if not graph.is_file():
+        raise EngineError(f"{graph}: is missing, but configs/cpu.pbtxt names it")
     properties = {
         name: config.parameters[name].string_value
         for name in PROPERTIES
         if name in config.parameters
     }
-    return openvino.Core().compile_model(
-        graph, "CPU", properties | ({PRECISION: precision} if precision else {})
-    )
+    return openvino.Core().compile_model(graph, "CPU", properties)
 
 
 def tagger_competitor(
