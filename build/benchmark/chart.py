@@ -31,10 +31,11 @@ def draw(result: Result, path: Path) -> None:
         style = {"color": f"C{number}", "marker": "o", "capsize": 3}
         name = f"gRPC, {batch} a request"
         _plot(throughput, clients, [each.throughput for each in points], label=name, **style)
-        for share, line in ((0.5, "-"), (0.99, ":")):
-            values = [each.latency(share) for each in points]
-            label = f"p{100 * share:.0f}, {batch} a request"
-            _plot(latency, clients, values, label=label, linestyle=line, **style)
+        name = f"p50, {batch} a request"
+        _plot(latency, clients, [each.latency(0.5) for each in points], label=name, **style)
+        name = f"p99 of all rounds, {batch} a request"
+        values = [each.latency_of_all(0.99) for each in points]
+        latency.plot(clients, values, f"C{number}o:", label=name)
     for each in result.competitors:
         if each.way in LINES:
             name = f"{each.way}, {each.precision}, batch of {each.batch}"

@@ -56,7 +56,7 @@ class Result:
         return [
             {"batch": each.batch, "concurrency": each.concurrency} | row
             for each in self.competitors
-            if isinstance(each, Served) and each.statistics
+            if isinstance(each, Served)
             for row in each.statistics.as_rows()
         ]
 
@@ -74,12 +74,19 @@ class Result:
                 marks[f"engine, share of the matrix product, batch of {batch}"] = _ratio(
                     engine.throughput, self.product.throughput, per_image / per_product
                 )
-            if isinstance(served, Served) and served.statistics:
+            if isinstance(served, Served):
                 marks[f"Triton's own time, share of the engine's, batch of {batch}"] = Figure(
-                    (served.statistics.tritons_share(),)
+                    tuple(turn.tritons_share() for turn in served.turns)
                 )
         for each in self.decodings:
-            marks[f"{each.picture}: times faster than at full size"] = each.times_faster
+            if each.difference:  # without a reduced scale both ways are the same
+                marks[f"{each.picture}: times faster than at full size"] = each.times_faster
+        one, *several = self.preprocessor
+        for each in several:
+            name = f"preprocessor on {self.machine['cores']} cores, {each.concurrency} clients"
+            marks[f"{name}, times one client's throughput"] = _ratio(
+                each.throughput, one.throughput
+            )
         marks[f"postprocessor, milliseconds for {BATCH} images"] = self.postprocessing
         return marks
 

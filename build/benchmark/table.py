@@ -19,13 +19,14 @@ def lines(result: Result) -> Iterator[str]:
     if model["note"]:
         yield f"Model: {model['note']}"
     yield f"Served answers: {result.agreement}"
-    yield "Each figure is the median of its rounds, with the lowest and the highest."
+    yield "Each figure is the median of its rounds, with the lowest and the highest; p99 is that of"
+    yield "all n requests in all rounds together, of fewer than 100 the slowest."
     yield ""
     yield from _table(
-        ("what", "precision", "batch", "clients", "images/s", "p50 ms", "p99 ms"),
+        ("what", "precision", "batch", "clients", "n", "images/s", "p50 ms", "p99 ms"),
         (
-            (each.way, each.precision, each.batch, each.concurrency, each.throughput,
-             each.latency(0.5), each.latency(0.99))
+            (each.way, each.precision, each.batch, each.concurrency, each.requests,
+             each.throughput, each.latency(0.5), show(each.latency_of_all(0.99)))
             for each in result.competitors
         ),
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -109,23 +111,27 @@ class Served(Competitor):
 
     Attributes:
         triton: the connection.
-        statistics: of all turns together; None before the first.
+        turns: the statistics of each round.
     """
 
     triton: grpc.InferenceServerClient = field(kw_only=True, repr=False)
-    statistics: Statistics | None = None
+    turns: list[Statistics] = field(default_factory=list, repr=False)
 
     def run(self, seconds: float) -> None:
         """As any competitor's."""
         before = Statistics.read(self.triton)
         super().run(seconds)
-        turn = Statistics.read(self.triton) - before
-        self.statistics = self.statistics + turn if self.statistics else turn
+        self.turns.append(Statistics.read(self.triton) - before)
 
     def forget(self) -> None:
         """Drop what was measured so far."""
         super().forget()
-        self.statistics = None
+        self.turns.clear()
+
+    @property
+    def statistics(self) -> Statistics:
+        """Those of all rounds together."""
+        return reduce(add, self.turns)
 
 
 @dataclass(frozen=True)
