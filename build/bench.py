@@ -5,7 +5,9 @@ a wrong one fails the benchmark.
 """
 
 import argparse
+import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +31,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
     stop_in_order_on_signals()
     output = arguments.output
     try:
+        require_writable(output)
         result = run(settings(arguments), tell)
     except (
         BenchmarkError, CheckpointError, EngineError, EngineConfigError, PictureError, ServerError,
@@ -48,6 +51,20 @@ def main(command_line: Sequence[str] | None = None) -> int:
     chart.draw(result, output / "bench.png")
     print(f"\nWritten: {output / 'bench.json'}, {output / 'bench.png'}")
     return 0
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, and check that files can be written there, before anything takes long.
+
+    Raises:
+        BenchmarkError: they can't; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BenchmarkError(f"{folder}: can't be written ({error.strerror})") from error
 
 
 def settings(arguments: argparse.Namespace) -> Settings:
@@ -101,7 +118,7 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     add("--concurrency", type=at_least_1, nargs="+", default=[1, 2, 4], metavar="CLIENTS")
     add("--batch", type=at_least_1, nargs="+", default=[1, 8], metavar="IMAGES")
     add("--repeats", type=at_least_1, default=5, help="rounds of everything (%(default)s)")
-    add("--seconds", type=float, default=3, help="of each turn (%(default)s)")
+    add("--seconds", type=at_least_0, default=3, help="of each turn (%(default)s)")
     add(
         "--shrink",
         type=at_least_1,
@@ -118,6 +135,13 @@ def at_least_1(text: str) -> int:
     """Read a positive whole number."""
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def at_least_0(text: str) -> float:
+    """Read a number that is not negative."""
+    if not 0 <= (number := float(text)) < math.inf:  # so that NaN is refused too
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
     return number
 
 

@@ -1,50 +1,71 @@
-"""What is right: PyTorch's logits of each picture, and the tags that follow from them."""
+"""What is right: logits of each picture, and the tags that follow from them.
+
+Before anything is timed, what each way answers to every picture alone is held to PyTorch's logits.
+What it answers while it is timed is then compared with that, far more closely.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from ram.agreement import Agreement, Limits, compare
+from ram.agreement import FLOAT32, Agreement, Limits, compare
 from ram.served import Vocabulary, sigmoid
 
-# A sigmoid is nowhere steeper than this.
-SLOPE = 0.25
+# Of what a precision may differ by from PyTorch: an image's neighbours in a batch change rounding.
+NEIGHBOURS = 0.1
+ROUNDING = 1e-5  # of a score: the server's numpy may round it otherwise than ours
 
 
 class WrongAnswer(ValueError):
-    """Something that was timed gave another answer than PyTorch."""
+    """Something that is timed gave another answer than PyTorch, or than itself before."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The answers that all that is timed has to give.
+    """The answers that something that is timed has to give.
 
     Attributes:
         logits: of each picture, (pictures, tags) float32.
         vocabulary: the tags and their thresholds.
-        limits: what an answer may differ by.
+        tolerance: what a logit may differ by.
     """
 
     logits: np.ndarray
     vocabulary: Vocabulary
-    limits: Limits
+    tolerance: float = FLOAT32.logit_difference
 
     def compare(self, logits: np.ndarray) -> Agreement:
         """Say how far logits of all pictures, in order, agree."""
         return compare(self.logits, logits, self.vocabulary)
 
+    def accept(self, way: str, logits: np.ndarray, limits: Limits) -> "Reference":
+        """Check what a way answers to each picture alone, and hold it to that from then on.
+
+        Args:
+            way: what has answered.
+            logits: of all pictures, in order.
+            limits: what its precision may differ by.
+
+        Raises:
+            WrongAnswer: there is another number of tags, or a logit differs by more than the limit;
+                the message starts with `way`.
+        """
+        if logits.shape != self.logits.shape:
+            raise WrongAnswer(
+                f"{way}: answers with {logits.shape[1]} tags, the repository has "
+                f"{self.logits.shape[1]}: give the REPOSITORY that the server serves"
+            )
+        _require(way, self.logits, logits, limits.logit_difference)
+        tolerance = max(self.tolerance, NEIGHBOURS * limits.logit_difference)
+        return replace(self, logits=logits, tolerance=tolerance)
+
     def check_logits(self, way: str, pictures: Sequence[int], logits: np.ndarray) -> None:
         """Check an engine's answer.
 
         Raises:
-            WrongAnswer: a logit differs by more than the limit; the message starts with `way`.
+            WrongAnswer: a logit differs by more than the tolerance; the message starts with `way`.
         """
-        difference = np.abs(self.logits[list(pictures)] - logits).max()
-        if not difference <= self.limits.logit_difference:  # so that NaN fails too
-            raise WrongAnswer(
-                f"{way}: a wrong answer: a logit is off by {difference:.3g}, the limit is "
-                f"{self.limits.logit_difference:g}"
-            )
+        _require(way, self.logits[list(pictures)], logits, self.tolerance)
 
     def check_tags(
         self, way: str, pictures: Sequence[int], outputs: Mapping[str, np.ndarray]
@@ -73,15 +94,25 @@ class Reference:
 
     def _problem(self, picture: int, ids: np.ndarray, scores: np.ndarray) -> str:
         """Say what is wrong with one picture's tags; empty if nothing is."""
-        expected, tolerance = sigmoid(self.logits[picture]), SLOPE * self.limits.logit_difference
-        if not np.all(np.abs(expected[ids] - scores) <= tolerance):
+        lowest = sigmoid(self.logits[picture] - self.tolerance) - ROUNDING
+        highest = sigmoid(self.logits[picture] + self.tolerance) + ROUNDING
+        if not np.all((lowest[ids] <= scores) & (scores <= highest[ids])):
             return "a tag has another score"
-        chosen = np.zeros(len(expected), bool)
+        chosen = np.zeros(len(lowest), bool)
         chosen[ids] = True
-        distance = expected - self.vocabulary.thresholds
         # Those near their threshold may be there or not.
-        flipped = (chosen != (distance > 0)) & (np.abs(distance) > tolerance)
-        if flipped.any():
-            first = self.vocabulary.tags[int(np.flatnonzero(flipped)[0])]
-            return f"'{first}' {'is too much' if chosen[flipped][0] else 'is missing'}"
+        thresholds = self.vocabulary.thresholds
+        wrong = np.where(chosen, highest <= thresholds, lowest > thresholds)
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            problem = "is too much" if chosen[first] else "is missing"
+            return f"'{self.vocabulary.tags[first]}' {problem}"
         return ""
+
+
+def _require(way: str, expected: np.ndarray, logits: np.ndarray, limit: float) -> None:
+    difference = np.abs(expected - logits).max()
+    if not difference <= limit:  # so that NaN fails too
+        raise WrongAnswer(
+            f"{way}: a wrong answer: a logit is off by {difference:.3g}, the limit is {limit:g}"
+        )

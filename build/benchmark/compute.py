@@ -37,14 +37,17 @@ def count_products(variant: Variant) -> int:
     return count(3) - count(2)
 
 
-def matrix_product(precision: str, shrink: int = 1) -> tuple[Callable[[], object], int]:
+def matrix_product(
+    precision: str, device: str, shrink: int = 1
+) -> tuple[Callable[[], object], int]:
     """Return a chain of large matrix products, ready to be run, and its number of multiplications.
 
-    On a GPU they are PyTorch's, elsewhere OpenVINO's, with one factor of each known in advance as
+    On a GPU they are PyTorch's, on a CPU OpenVINO's, with one factor of each known in advance as
     weights are.
 
     Args:
         precision: `float32`, `bfloat16`, `float16` or, on a CPU, `INT8`.
+        device: `cuda` or `cpu`.
         shrink: of all sides; more than 1 for trying things out.
     """
     rows, width = ROWS // shrink, WIDTH // shrink
@@ -53,7 +56,7 @@ def matrix_product(precision: str, shrink: int = 1) -> tuple[Callable[[], object
     # Of this size products neither grow nor fade along the chain.
     factors = [random.standard_normal((width, width), np.float32) / width**0.5] * LINKS
     products = rows * width * width * LINKS
-    if torch.cuda.is_available():
+    if device == "cuda":
         dtype = getattr(torch, precision)
         start, *links = (torch.from_numpy(each).to("cuda", dtype) for each in (first, *factors))
 

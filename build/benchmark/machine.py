@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from triton_server import TritonServer
 
+from .device import Device
+
 PACKAGES = ("torch", "openvino", "tritonclient", "pillow", "numpy")
 
 
@@ -24,20 +26,22 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def describe_machine(triton: str) -> dict[str, object]:
-    """Return processor, GPU and versions by name, for JSON.
+def describe_machine(triton: str, device: Device) -> dict[str, object]:
+    """Return processor, GPU (if it was used) and versions by name, for JSON.
 
     Args:
         triton: the server's version.
+        device: what everything was computed on.
     """
     flags = Path("/proc/cpuinfo").read_text()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_name() if device.name == "cuda" else None
     return {
         "processor": processor(),
         "cores": cores(),
         "instructions": [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
                          if f" {name} " in flags],
         "gpu": gpu,
+        "gpu_unused": device.unused,
         "versions": {"python": platform.python_version(), "tritonserver": triton}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
     }  # fmt: skip
@@ -50,13 +54,18 @@ def peak_memory(server: TritonServer) -> int:
         try:
             if os.getpgid(int(folder.name)) == server.process_group:
                 total += resident_peak(int(folder.name))
-        except ProcessLookupError:  # it has ended since it was listed
+        except (ProcessLookupError, FileNotFoundError):  # it has ended since it was listed
             continue
     return total
 
 
 def resident_peak(process: int) -> int:
-    """Peak resident bytes of a process that is running."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return int(peak) * 1024
+    """Peak resident bytes of a process that is running.
+
+    Raises:
+        ProcessLookupError, FileNotFoundError: it has ended.
+    """
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {process} has ended")  # and is waited for

@@ -14,7 +14,7 @@ from ram.agreement import FLOAT32
 from ram.checkpoint import load_model
 from ram.half_precision import LIMITS
 from ram.int8 import LIMITS as INT8_LIMITS
-from ram.pictures import picture_files
+from ram.pictures import picture_batches, picture_files
 from ram.repository import Repository, sha256
 from ram.served import Vocabulary, preprocess
 from ram.taggers import onnx_tagger
@@ -26,6 +26,7 @@ from .answers import Reference
 from .compute import INT8, count_products, matrix_product
 from .contest import Competitor, hold
 from .decoding import QUALITY, WEB, measure_decoding, sample_pictures
+from .device import Device
 from .machine import cores, describe_machine, peak_memory
 from .photographs import encode, make_picture
 from .postprocessing import measure_postprocessing
@@ -78,35 +79,39 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
     size = variant.image_size
     vocabulary = Vocabulary.load(settings.repository / layout.VOCABULARY)
     random = np.random.default_rng(settings.seed)
-    pictures = read_pictures(settings)
-    pixels = np.stack([preprocess(picture, size) for picture in pictures])
-    engine, precision = load_engine(settings.repository)
+    pictures, pixels = read_pictures(settings, size)
+    device = Device.choose(settings.repository, settings.server)
+    engine, precision = load_engine(settings.repository, device.name)
     if precision == "plans":
         precision = manifest["typed"]["precision"]  # plans are made of these graphs alone
     singly = [pixels[index : index + 1] for index in range(len(pixels))]
     pytorch = None
     if settings.checkpoint:
         model = load_model(settings.checkpoint)
-        pytorch = pytorch_tagger(model)
+        pytorch = pytorch_tagger(model, device.name)
     graphs = settings.repository / layout.ENCODER, settings.repository / layout.HEAD
     exact = pytorch or onnx_tagger(*graphs)
     limits = {"float32": FLOAT32, INT8: INT8_LIMITS, **LIMITS}[precision]
-    reference = Reference(tag_all(exact, singly), vocabulary, limits)
+    reference = Reference(tag_all(exact, singly), vocabulary)
     with _served(settings) as (server, address), grpc.InferenceServerClient(address) as triton:
         client = Client(triton, pictures)
         logits = client.logits()
-        reference.check_logits(GRPC, range(len(pictures)), logits)
+        served = reference.accept(GRPC, logits, limits)
+        alone = reference.accept(ENGINE, tag_all(engine, singly), limits)
         competitors = [
-            tagger_competitor(way, name, tagger, pixels, batch, reference)
+            tagger_competitor(way, name, tagger, pixels, batch, expected)
             for batch in settings.batches
-            for way, name, tagger in ((PYTORCH, "float32", pytorch), (ENGINE, precision, engine))
+            for way, name, tagger, expected in (
+                (PYTORCH, "float32", pytorch, reference),
+                (ENGINE, precision, engine, alone),
+            )
             if tagger
         ]
         competitors += [
-            client.competitor(precision, batch, clients, reference)
+            client.competitor(precision, batch, clients, served)
             for batch, clients in itertools.product(settings.batches, settings.concurrencies)
-        ]
-        multiply, per_product = matrix_product(precision, settings.shrink)
+        ]  # fmt: skip
+        multiply, per_product = matrix_product(precision, device.name, settings.shrink)
         product = Competitor(
             "matrix product", precision, 1, 1, 1, lambda _: multiply(), lambda *_: None
         )
@@ -121,7 +126,7 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
         measure = partial(measure_decoding, image_size=size, repeats=settings.repeats,
                           random=random)  # fmt: skip
         return Result(
-            machine=describe_machine(triton.get_server_metadata().version),
+            machine=describe_machine(triton.get_server_metadata().version, device),
             model={"variant": str(variant), "checkpoint": manifest["checkpoint"],
                    "note": manifest["note"]},
             settings={name: str(value) for name, value in asdict(settings).items()},
@@ -158,18 +163,22 @@ def read_manifest(settings: Settings) -> dict:
     return manifest
 
 
-def read_pictures(settings: Settings) -> list[bytes]:
-    """Return encoded pictures: those of a folder, or photographs made here.
+def read_pictures(settings: Settings, image_size: int) -> tuple[list[bytes], np.ndarray]:
+    """Return encoded pictures, those of a folder or photographs made here, and their pixels.
+
+    The pixels are (pictures, image_size, image_size, 3) uint8.
 
     Raises:
-        PictureError: the folder holds none.
+        PictureError: the folder holds none, or one that can't be read.
     """
     if settings.images:
-        return [path.read_bytes() for path in picture_files(settings.images)]
-    return [
+        pixels = np.concatenate(list(picture_batches(settings.images, image_size, (1,))))
+        return [path.read_bytes() for path in picture_files(settings.images)], pixels
+    photographs = [
         encode(make_picture(*WEB, seed=seed), "JPEG", quality=QUALITY)
         for seed in range(PHOTOGRAPHS)
     ]
+    return photographs, np.stack([preprocess(each, image_size) for each in photographs])
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ def lines(result: Result) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield f"{model['variant']}, on {where}"
     yield f"({versions})"
+    if machine["gpu_unused"]:
+        yield f"All on the CPU, although a GPU is here: {machine['gpu_unused']}"
     if model["note"]:
         yield f"Model: {model['note']}"
     yield f"Served answers: {result.agreement}"

@@ -15,6 +15,7 @@ from ram.engine import TENSORRT, EngineError, load_tensorrt
 from ram.engine_config import EngineConfig
 from ram.loaded_engine import LoadedEngine, engine_tagger
 from ram.model import RAM
+from ram.plan import PLAN
 from ram.taggers import Tagger
 from ram_client.protocol import tag_request
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -32,9 +33,8 @@ NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 TIMEOUT = 600.0  # seconds: a full-size model on few cores takes its time for a batch
 
 
-def pytorch_tagger(model: RAM) -> Tagger:
-    """Return the model in PyTorch as a function of pixels, on the GPU where there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def pytorch_tagger(model: RAM, device: str) -> Tagger:
+    """Return the model in PyTorch as a function of pixels, on `cuda` or `cpu`."""
     model = model.to(device)
 
     def tag(pixels: np.ndarray) -> np.ndarray:
@@ -44,8 +44,8 @@ def pytorch_tagger(model: RAM) -> Tagger:
     return tag
 
 
-def load_engine(repository: Path) -> tuple[Tagger, str]:
-    """Load what the server runs: plans where a GPU is, else the graphs that the CPU profile names.
+def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
+    """Load what the server runs: plans on `cuda`, the graphs that the CPU profile names on `cpu`.
 
     Returns:
         The engine as a function of pixels, and what it computes in.
@@ -55,8 +55,8 @@ def load_engine(repository: Path) -> tuple[Tagger, str]:
         EngineConfigError: a config can't be read.
     """
     graphs = (layout.ENCODER, layout.HEAD)
-    plans = [repository / graph.with_name("model.plan") for graph in graphs]
-    if torch.cuda.is_available() and all(plan.is_file() for plan in plans):
+    if device == "cuda":
+        plans = [repository / graph.with_name(PLAN) for graph in graphs]
         trt = load_tensorrt(TENSORRT)
         return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
     configs = [_cpu_config(repository / graph) for graph in graphs]
