@@ -20,6 +20,14 @@ from triton_server import TritonServer
 HERE = Path(__file__).resolve().parent
 NUM_TAGS = 4585
 GIGABYTE = 1e9
+# The steps of make_model.py and, for each, what the line says that ends it.
+MAKE_MODEL = {
+    "make model: load the checkpoint": "exporting",
+    "make model: export to ONNX": "checking",
+    "make model: compare with PyTorch": "largest logit difference",
+    "make model: half-precision graphs": "activations reach",
+    "make model: open head, install": "ready to serve",
+}
 
 
 def main() -> None:
@@ -43,15 +51,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, 
     steps = {"write a checkpoint of noise": "weights are noise"}
     yield from run("make_random_checkpoint.py", steps, *shape, "--tags", NUM_TAGS,
                    "--vocabulary", folder, checkpoint)  # fmt: skip
-    steps = {
-        "make model: load the checkpoint": "exporting",
-        "make model: export to ONNX": "checking",
-        "make model: compare with PyTorch": "largest logit difference",
-        "make model: half-precision graphs": "activations reach",
-        "make model: install": "ready to serve",
-    }
     yield from run(
-        "make_model.py", steps, *shape, "--checkpoint", checkpoint, "--vocabulary", folder,
+        "make_model.py", MAKE_MODEL, *shape, "--checkpoint", checkpoint, "--vocabulary", folder,
         "--repository", repository,
     )  # fmt: skip
     start = time.monotonic()

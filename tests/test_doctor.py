@@ -137,6 +137,17 @@ def test_a_config_that_does_not_parse_is_named_with_its_place(broken):
     assert found["configs"][1].startswith("ram_head/configs/cpu.pbtxt: 5:17")
 
 
+def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(broken):
+    config = broken / "ram_head" / "configs" / "cpu.pbtxt"
+    config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+    status, found = examine(broken)
+    assert status == 2 and found["configs"] == [
+        "error",
+        "ram_head/configs/cpu.pbtxt names ram_head/1/int8.xml, which is missing",
+        "run 'make model' with INT8=DIR, or name model.onnx in ram_head/configs/cpu.pbtxt",
+    ]
+
+
 def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(broken):
     config = broken / "ram_postprocess" / "config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: 8"))

@@ -111,3 +111,12 @@ def test_a_graph_that_was_not_built_is_named(repository, tmp_path):
     (broken / "ram_head" / "1" / "model.onnx").unlink()
     with pytest.raises(ServerError, match=r"model.onnx is missing: run 'make model' first"):
         TritonServer(broken).__enter__()
+
+
+def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(repository, tmp_path):
+    rebuilt = shutil.copytree(repository, tmp_path / "models")
+    config = rebuilt / "ram_head" / "configs" / "cpu.pbtxt"
+    config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+    told = r"int8.xml is missing: run 'make model' with INT8=DIR, or name model.onnx in configs/cpu"
+    with pytest.raises(ServerError, match=told):
+        TritonServer(rebuilt).__enter__()

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from ram.layout import INT8_ENCODER
+
 from .finding import Finding, error, fine, unknown
 from .inspected import MODELS, Inspected
 
@@ -37,7 +39,7 @@ def check_configs(repository: Inspected) -> Iterator[Finding]:
             found.append(
                 error(SUBJECT, f"{name}: its name is {config.name!r}", f'write name: "{model}"')
             )
-    found += _batches(repository)
+    found += [*_batches(repository), *_graphs(repository)]
     count = len(repository.models)
     yield from found or [fine(SUBJECT, f"{count} models, profile {repository.profile}")]
 
@@ -73,3 +75,18 @@ def _batches(repository: Inspected) -> list[Finding]:
         for model, config in repository.configs.items()
         if model in MODELS and config.max_batch_size < ensemble.max_batch_size
     ]
+
+
+def _graphs(repository: Inspected) -> Iterator[Finding]:
+    """Tell of graphs that configs name, but the build did not write."""
+    built = repository.manifest.get("artefacts")
+    for model, config in repository.configs.items():
+        name = f"{model}/1/{config.default_model_filename}"
+        if not built or not config.default_model_filename or name in built:
+            continue  # what was built and is missing, the artefacts' check tells
+        if not (repository.root / name).is_file():
+            path = repository.config_file(model).relative_to(repository.root)
+            remedy = "run 'make model'"
+            if config.default_model_filename == INT8_ENCODER.name:
+                remedy = f"run 'make model' with INT8=DIR, or name model.onnx in {path}"
+            yield error(SUBJECT, f"{path} names {name}, which is missing", remedy)

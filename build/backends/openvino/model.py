@@ -16,6 +16,8 @@ DEFAULT_FILENAME = "model.xml"
 # Parameters that are OpenVINO's own properties. The real backend ignores the first, and the last.
 PRECISION = "INFERENCE_PRECISION_HINT"
 PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR")
+# Where a file is missing that only some builds write.
+REMEDIES = {"int8.xml": "run 'make model' with INT8=DIR, or name model.onnx in configs/cpu.pbtxt"}
 TYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
@@ -29,7 +31,8 @@ class TritonPythonModel:
         filename = config.get("default_model_filename") or DEFAULT_FILENAME
         path = Path(args["model_repository"]) / args["model_version"] / filename
         if not path.is_file():
-            raise pb_utils.TritonModelException(f"{path} is missing: run 'make model' first")
+            remedy = REMEDIES.get(filename, "run 'make model' first")
+            raise pb_utils.TritonModelException(f"{path} is missing: {remedy}")
         properties = {name: parameters[name] for name in PROPERTIES if name in parameters}
         self.model = openvino.Core().compile_model(path, "CPU", properties)
         self.inputs = [tensor["name"] for tensor in config["input"]]
