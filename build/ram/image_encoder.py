@@ -4,17 +4,19 @@ import torch
 from torch import Tensor, nn
 
 # timm imports torchvision, whose wheel does not load beside a CPU build of torch unless these
-# operators of its compiled part are at least declared.
-for _name, _schema in (
-    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-):
-    if not hasattr(torch.ops.torchvision, _name):
+# operators of its compiled part are at least declared. Where that part loads, it declares them.
+try:
+    import torchvision  # noqa: F401
+except RuntimeError:
+    for _name, _schema in (
+        ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+        ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    ):
         torch.library.define(f"torchvision::{_name}", _schema)
 
-from timm.models.swin_transformer import SwinTransformer, WindowAttention  # noqa: E402
+from timm.models.swin_transformer import SwinTransformer, WindowAttention
 
-from .variant import PATCH_SIZE, Variant  # noqa: E402
+from .variant import PATCH_SIZE, Variant
 
 __all__ = ["ImageEncoder", "SwinTransformer", "WindowAttention"]
 
