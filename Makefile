@@ -84,9 +84,10 @@ evaluate: $(TRAINING) ## Measure what CONFIG=FILE.toml trained, and choose its t
 	@$(RUN) build/evaluate.py $(CONFIG)
 
 # Each step goes on where it was stopped; `rm -r runs/demo` begins from nothing.
-train-demo: runs/demo/features.npy ## Train the demo's model again: data, encoder, head, thresholds, figures (2.5 hours on two cores)
+train-demo: runs/demo/features.npy ## Train the demo's model again: data, encoder, head, thresholds, figures (hours; see build/demo/README.md)
 	$(RUN) build/train.py build/demo/train_encoder.toml
 	$(RUN) build/train.py build/demo/train_head.toml
+	$(RUN) build/train.py build/demo/train_whole.toml
 	$(RUN) build/train.py build/demo/train.toml
 	$(RUN) build/make_half_checkpoint.py runs/demo/training/ram.safetensors $(DEMO_CHECKPOINT)
 	$(RUN) build/evaluate.py build/demo/train.toml --checkpoint $(DEMO_CHECKPOINT) \
