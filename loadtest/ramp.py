@@ -40,6 +40,7 @@ class Ramp(LoadTestShape):
         settle: seconds until all counts have arrived here.
         set_rate: changes the rate of arrivals; 0 stops them.
         pending: tells how many requests are due or sent, and not yet counted.
+        is_whole: tells whether all workers are still there; without one no rate is what it says.
         levels: what was tried.
     """
 
@@ -52,6 +53,7 @@ class Ramp(LoadTestShape):
     settle: float
     set_rate: Callable[[float], None]
     pending: Callable[[], int]
+    is_whole: Callable[[], bool]
     levels: list[Level] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -75,6 +77,8 @@ class Ramp(LoadTestShape):
 
     def _go_on(self, now: float) -> bool:
         """Begin, end or judge a level; tells whether there is more to do."""
+        if not self.is_whole():
+            return False
         if self._ended is not None and now - self._ended >= self.settle and self.pending() == 0:
             self._judge()
             self._begun = self._ended = None

@@ -18,12 +18,11 @@ class RamUser(User):
     abstract = True
 
     def on_start(self) -> None:
-        """Connect, and wait for the first request."""
+        """Connect. Locust would log a StopUser that is raised here: the first task waits."""
         self.session = self.environment.ram.session
-        if self.session is None:
-            raise StopUser
-        self.transport = self.connect(self.environment)
-        self.wait()
+        self.due: float | None = None
+        if self.session is not None:
+            self.transport = self.connect(self.environment)
 
     def on_stop(self) -> None:
         """Disconnect."""
@@ -83,6 +82,11 @@ class RamUser(User):
     def send(self, name: str) -> None:
         """Send a request, and report its latency and whether its answer is right."""
         session = self.session
+        if session is None:
+            raise StopUser
+        if self.due is None:
+            self.wait()
+        session.first = session.first or self.due
         request = session.traffic.request(name)
         kind = request.kind
         session.in_flight += 1
@@ -94,7 +98,8 @@ class RamUser(User):
                 raise
             except Exception as error:
                 answer = error
-            latency = time.perf_counter() - self.due
+            session.last = time.perf_counter()
+            latency = session.last - self.due
             self.environment.events.request.fire(
                 request_type=self.transport.name,
                 name=kind.label,

@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as grpc
 from PIL import Image
@@ -173,14 +175,35 @@ def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp
 
 
 @pytest.mark.slow
-def test_workers_send_the_load_and_the_master_judges_it(server, images, tmp_path):
+def test_workers_make_pictures_before_the_clock_starts(server, tmp_path):
+    """To make those that are sent by default takes them longer than the run."""
     status, stdout, stderr = load(
-        server, images, "--processes", 2, "--users", 4, "--run-time", "6s", "--rate", 10,
-        "--csv", tmp_path / "requests",
+        server, "", "--processes", 2, "--users", 4, "--run-time", "4s", "--rate", 10,
+        "--min-throughput", 8, "--csv", tmp_path / "requests",
     )  # fmt: skip
     assert status == 0, stdout + stderr
+    assert "kept      throughput" in stdout
     (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
-    assert 40 <= int(total["Request Count"]) <= 62, "not the rate of both workers together"
+    assert 1 < int(total["Request Count"]) <= 42, "not the rate of both workers together"
+
+
+def test_a_run_that_lost_a_worker_fails_and_waits_for_the_others_alone(server, images, healthy_run):
+    *_, folder = healthy_run
+    process = start(
+        server, images, "--processes", 2, "--users", 4, "--run-time", "3s", "--rate", 10,
+        "--timeout", 60, "--max-failures", 1, "--expected", folder / "expected.json",
+    )  # fmt: skip
+    logged = iter(process.stderr.readline, "")
+    assert any("Run time limit set" in line for line in logged)
+    psutil.Process(process.pid).children()[0].kill()
+    assert any("run-time limit reached" in line for line in logged)
+    ended = time.monotonic()
+    status, stdout, _ = finish(process)
+    assert time.monotonic() - ended < 30, "waited for the worker that was gone"
+    assert status == 1
+    assert "EXCEEDED  workers    1 of 2 lost" in stdout
+    assert "kept      failures" in stdout, "nobody sent the other's share"
+    assert "Traceback" not in stdout
 
 
 @pytest.mark.parametrize(
