@@ -3,6 +3,7 @@
 from argparse import ArgumentTypeError, Namespace
 
 from limits import Limits
+from thresholds import BATCH
 
 
 def add_options(parser) -> None:
@@ -170,19 +171,28 @@ def problem(options: Namespace) -> str | None:
     """Return what is wrong with options that belong together, None if nothing is."""
     if options.ramp and not options.max_p99:
         return "--ramp needs the limit that it looks for: --max-p99 MS"
+    if options.ramp and options.min_throughput:
+        return "--ramp judges rates by --max-p99 and --max-failures: leave out --min-throughput"
     if options.ramp and options.rate:
         return "--ramp chooses the rates itself: leave out --rate"
     if options.ramp and not 0 < options.ramp_from <= options.ramp_to:
         return "--ramp-from must be above 0 and not above --ramp-to"
     if not 0 < options.ramp_precision < 1:
         return "--ramp-precision is a share between 0 and 1"
+    if not 0 <= options.max_failures <= 1:
+        return "--max-failures is a share between 0 and 1: 0.05 are 5 %"
+    for name in ("max_p99", "min_throughput", "tolerance"):
+        if not getattr(options, name) >= 0:
+            return f"--{name.replace('_', '-')} must not be below 0"
     for name in ("timeout", "rate_step", "ramp_step"):
         if not getattr(options, name) > 0:
             return f"--{name.replace('_', '-')} must be above 0"
     if not 0 <= options.threshold <= 1:
         return "--threshold must be between 0 and 1"
-    if options.top_k < 1 or options.batch < 2 or options.labels < 0:
-        return "--top-k must be at least 1, --batch at least 2, --labels at least 0"
+    if not 2 <= options.batch <= BATCH:
+        return f"--batch must be between 2 and {BATCH}, the server's largest"
+    if options.top_k < 1 or options.labels < 0:
+        return "--top-k must be at least 1, --labels at least 0"
     try:
         _rates(options.rate)
     except ArgumentTypeError as error:

@@ -48,7 +48,7 @@ def draw(samples: list[Sample], path: Path, max_p99: float) -> None:
     for axes in (latency, answers, queue):
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend()
+            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))  # beside the curves
     unfinished = path.with_name(f".{path.name}.unfinished")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(unfinished, format="png", dpi=100, bbox_inches="tight")

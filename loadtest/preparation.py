@@ -104,7 +104,10 @@ def _expected_answers(options: Namespace) -> Expected:
         watched, pictures, broken, list(kinds.values()), options.tolerance, options.labels
     )
     alike, pairs = expected.alike()
-    print(f"load: a swap of answers would show in {pairs - alike} of {pairs} pairs of pictures")
+    print(
+        f"load: a swap of answers would show in {pairs - alike} of {pairs} pairs of pictures",
+        flush=True,
+    )
     if expected.thresholds is None:
         print("load: ram_postprocess can't be asked for the tags' thresholds: tags near them "
               "that come or go will count as failures")  # fmt: skip

@@ -21,11 +21,20 @@ class Level:
         rate: arrivals a second.
         counts: of the requests that arrived at it.
         is_good: whether it kept to the limits.
+        waited: whether requests waited for a free user.
     """
 
     rate: float
     counts: Counts
     is_good: bool
+    waited: bool = False
+
+    def remark(self) -> str:
+        """Return what is to be said of it; nothing where it is good."""
+        if self.is_good:
+            return ""
+        busy = ", all users were busy: more --users may reach further" if self.waited else ""
+        return f"   over the limits{busy}"
 
 
 @dataclass
@@ -42,6 +51,7 @@ class Ramp(LoadTestShape):
         pending: tells how many requests are due or sent, and not yet counted.
         is_whole: tells whether all workers are still there; without one no rate is what it says.
         levels: what was tried.
+        is_over: whether the search came to its end.
     """
 
     abstract = True  # or locust would take it for the shape of every run
@@ -60,6 +70,8 @@ class Ramp(LoadTestShape):
         super().__init__()
         self._begun = self._ended = None
         self._rate = 0.0
+        self._waited = False
+        self.is_over = False
         self._asked_for_users = False
 
     def tick(self) -> tuple[int, float] | None:
@@ -83,21 +95,26 @@ class Ramp(LoadTestShape):
             self._judge()
             self._begun = self._ended = None
         if self._begun is None:
-            self._rate = self.search.rate()
-            if self._rate is None:
+            rate = self.search.rate()
+            if rate is None:
+                self.is_over = True
                 return False
-            self._before = Counts.of(self.environment.stats.total)
+            self._rate = rate
+            self._before = Counts.of(self.environment)
             self._begun = now
+            self._waited = False
             self.set_rate(self._rate)
-        elif self._ended is None and now - self._begun >= self.step:
+            return True
+        self._waited |= self.pending() > self.environment.runner.user_count
+        if self._ended is None and now - self._begun >= self.step:
             self.set_rate(0)
             self._ended = now
         return True
 
     def _judge(self) -> None:
-        counts = Counts.of(self.environment.stats.total) - self._before
+        counts = Counts.of(self.environment) - self._before
         is_good = all(kept for kept, _ in self.limits.verdict(counts.figures(self.step)))
-        self.levels.append(Level(self._rate, counts, is_good))
+        self.levels.append(Level(self._rate, counts, is_good, self._waited))
         self.search.found(self._rate, is_good)
 
     def lines(self) -> list[str]:
@@ -107,13 +124,16 @@ class Ramp(LoadTestShape):
             counts = level.counts
             row = f"{level.rate:8.1f} {counts.requests:10d} {counts.percentile(0.5):8g} "
             row += f"{counts.percentile(0.99):8g} {counts.failures:10d}"
-            table.append(row + ("" if level.is_good else "   over the limits"))
+            table.append(row + level.remark())
         return [*table, self._summary()]
 
     def _summary(self) -> str:
         limit = f"p99 of {self.limits.max_p99:g} ms"
-        if not self.levels:
+        if not self._rate:
             return "no knee: no users came to send requests"
+        if not self.is_over:
+            kept = f"{self.search.good:.1f} requests/s kept the {limit}" if self.search.good else ""
+            return f"interrupted, the knee is not known: {kept or 'no rate kept the ' + limit}"
         if not self.search.good:
             return f"no knee: {self.search.start:g} requests/s already exceed the {limit}"
         if self.search.bad is None:

@@ -18,7 +18,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC
 from options import limits_of, rates_of
-from percentiles import Counts
+from percentiles import Counts, Latencies
 from plot import draw
 from preparation import PROBLEMS, LoadError, Preparation, check_options, make_traffic
 from ramp import Ramp
@@ -41,9 +41,13 @@ class Run:
     """One process's part in the test, as locust's events call for it."""
 
     def __init__(self, environment: Environment):
+        # An interrupt is told in the verdict; gevent would print its name besides.
+        gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)
         prepare_grpc()  # not earlier: --processes forks before this
         self.environment = environment
         self.preparation = Preparation(environment)
+        self.latencies = Latencies(environment)
+        self.began = self.lasted = 0.0
         self.timeline: Timeline | None = None
         self.verdict: list[str] = []
         self.is_preparing = False
@@ -82,6 +86,9 @@ class Run:
         except PROBLEMS as error:
             sys.stderr.write(f"load: {error}\n")
             sys.exit(1)
+        except KeyboardInterrupt:
+            sys.stderr.write("load: interrupted before the load\n")
+            sys.exit(1)
 
     def on_test_start(self, environment: Environment) -> None:
         """Begin to count. Under the web page each test has options of its own."""
@@ -105,6 +112,8 @@ class Run:
         if not self.worker:
             environment.stats.clear_all()  # their clock ran while answers were taken
             self.verdict.clear()
+            self.latencies.clear()
+            self.began = time.perf_counter()
             self.timeline = Timeline(environment, self.options.metrics_url)
             self.timeline.start()
 
@@ -131,6 +140,7 @@ class Run:
 
     def on_test_stopping(self, environment: Environment) -> None:
         """Wait for all answers before locust ends the users, so that none is left uncounted."""
+        self.lasted = time.perf_counter() - self.began
         if self.is_preparing:
             sys.stderr.write(f"load: {TOO_EARLY}\n")
         if self.workers:
@@ -163,12 +173,15 @@ class Run:
         self.verdict = []
         if self.options.ramp:
             ramp = environment.shape_class
-            kept, self.verdict = bool(ramp.search.good), ramp.lines()
+            kept, self.verdict = bool(ramp.search.good) and ramp.is_over, ramp.lines()
         else:
             seconds = (self.workers or self).span()
-            figures = Counts.of(environment.stats.total).figures(seconds)
+            figures = Counts.of(environment).figures(seconds)
             judged += limits_of(self.options).verdict(figures)
-            kept = True
+            kept = not self.is_interrupted()
+            if not kept:
+                text = f"{self.lasted:.0f} s of --run-time {self.options.run_time} s"
+                self.verdict.append(f"interrupted after {text}")
         self.verdict += [("kept      " if ok else "EXCEEDED  ") + line for ok, line in judged]
         environment.process_exit_code = 0 if kept and all(ok for ok, _ in judged) else 1
         if self.options.plot:
@@ -176,6 +189,11 @@ class Run:
         self.timeline = None
         if not self.options.headless:
             self.print_verdict()
+
+    def is_interrupted(self) -> bool:
+        """Tell whether the run ended before its time; on the web page that is no fault."""
+        run_time = self.options.run_time or 0
+        return self.options.headless and self.lasted < run_time - min(1, run_time / 2)
 
     def on_quit(self, exit_code: int) -> None:
         """Print the verdict below locust's tables."""

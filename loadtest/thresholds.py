@@ -5,7 +5,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 POSTPROCESSOR = "ram_postprocess"
-BATCH = 32  # largest batch of the postprocessor
+BATCH = 32  # largest batch of the server's models
 TIMEOUT = 60.0  # seconds
 ROUNDS = 5  # each divides what is left by 33: to 3e-8, as fine as float32
 

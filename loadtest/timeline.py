@@ -51,7 +51,7 @@ class Timeline:
     def start(self) -> None:
         """Begin."""
         self._began = self._last = time.perf_counter()
-        self._counts = Counts.of(self.environment.stats.total)
+        self._counts = Counts.of(self.environment)
         self._queues = read_queues(self.metrics_url)
         self._greenlet = gevent.spawn(self._run)
 
@@ -67,7 +67,7 @@ class Timeline:
 
     def _take(self) -> None:
         queues = read_queues(self.metrics_url)
-        now, counts = time.perf_counter(), Counts.of(self.environment.stats.total)
+        now, counts = time.perf_counter(), Counts.of(self.environment)
         sample = Sample(
             now - self._began,
             now - self._last,

@@ -21,11 +21,14 @@ LOADTEST = Path(__file__).parents[1] / "loadtest"
 # The tiny model's scores are tiny too, as are its thresholds.
 SETTINGS = ("--threshold", "0.0005", "--tolerance", "0.00001")
 
+KINDS = ("plain", "threshold 0.0005", "top_k 5", "batch of 4", "open with 20 labels", "broken")
+REQUESTS = {("gRPC", kind) for kind in KINDS} | {("HTTP", "plain")}
 
-def start(server, images, *options):
+
+def start(server, images, *options, mode="--headless"):
     command = [
         Path(sys.executable).with_name("locust"), "--config", LOADTEST / "locust.conf",
-        "--locustfile", LOADTEST / "locustfile.py", "--headless", "--only-summary",
+        "--locustfile", LOADTEST / "locustfile.py", mode, "--only-summary",
         "--host", f"http://{server.http}", "--grpc-server", server.grpc,
         "--metrics-url", server.metrics, "--images", images, *SETTINGS, *options,
     ]  # fmt: skip
@@ -52,6 +55,12 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def sent(folder):
+    """Return what locust's table holds so far: protocol and kind of request."""
+    path = folder / "requests_stats.csv"
+    return {(row["Type"], row["Name"]) for row in rows(path)} if path.exists() else set()
+
+
 @pytest.fixture(scope="module")
 def images(picture_files, tmp_path_factory):
     """A folder of four pictures that the model tells apart, in three formats and sizes."""
@@ -66,26 +75,28 @@ def images(picture_files, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def healthy_run(server, images, tmp_path_factory):
-    """A run in which nothing is wrong, and the folder with what it wrote."""
+    """A run in which nothing is wrong, and the folder with what it wrote.
+
+    It has no time: it is ended as by Ctrl-C when requests of all kinds were drawn.
+    """
     folder = tmp_path_factory.mktemp("run")
-    result = load(
-        server, images, "--users", 4, "--run-time", "3s", "--expected", folder / "expected.json",
+    process = start(
+        server, images, "--users", 4, "--run-time", "0s", "--expected", folder / "expected.json",
         "--csv", folder / "requests", "--html", folder / "report.html",
         "--plot", folder / "latency.png",
     )  # fmt: skip
-    return *result, folder
+    deadline = time.monotonic() + 100
+    while process.poll() is None and REQUESTS - sent(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    return *finish(process), folder
 
 
 def test_a_healthy_server_passes_over_both_protocols_with_all_kinds_of_requests(healthy_run):
     status, stdout, stderr, folder = healthy_run
     assert status == 0, stdout + stderr
     assert "kept      failures   0 of " in stdout
-    kinds = {
-        "plain", "threshold 0.0005", "top_k 5", "batch of 4", "open with 20 labels", "broken",
-    }  # fmt: skip
-    sent = {(row["Type"], row["Name"]) for row in rows(folder / "requests_stats.csv")}
-    assert {("gRPC", kind) for kind in kinds} <= sent
-    assert ("HTTP", "plain") in sent
+    assert not REQUESTS - sent(folder)
     assert rows(folder / "requests_failures.csv") == []
 
 
@@ -172,6 +183,37 @@ def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp
     levels = re.findall(r"^ +([\d.]+) +\d+ +[\d.]+ +([\d.]+) +0(.*)$", stdout, re.M)
     for rate, p99, remark in levels:
         assert (float(p99) <= 1000) == (remark == "") == (float(rate) <= good)
+
+
+def test_a_rate_that_all_users_are_too_few_for_is_told(server, images, healthy_run):
+    *_, folder = healthy_run
+    status, stdout, _ = load(
+        server, images, "--users", 1, "--ramp", "--ramp-from", 1000, "--ramp-to", 1000,
+        "--ramp-step", 1, "--max-p99", 1, "--tags", "broken",
+        "--expected", folder / "expected.json",
+    )  # fmt: skip
+    assert status == 1
+    assert "over the limits, all users were busy: more --users may reach further" in stdout
+    assert "no knee: 1000 requests/s already exceed" in stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--run-time", "60s"), r"^interrupted after \d+ s of --run-time 60 s$"),
+        (("--ramp", "--max-p99", 60000), r"^interrupted, the knee is not known: "),
+    ],
+    ids=["run", "ramp"],
+)
+def test_an_interrupted_run_says_so_and_fails(server, images, healthy_run, options, line):
+    *_, folder = healthy_run
+    process = start(server, images, "--expected", folder / "expected.json", *options)
+    assert any("All users spawned" in text for text in iter(process.stderr.readline, ""))
+    process.send_signal(signal.SIGINT)
+    status, stdout, stderr = finish(process)
+    assert status == 1
+    assert re.search(line, stdout, re.M), stdout
+    assert "KeyboardInterrupt" not in stdout + stderr
 
 
 @pytest.mark.slow

@@ -1,5 +1,9 @@
 """The load test's parts: which answers are right, when requests are due, where the knee is."""
 
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -7,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arrivals import due_times
-from expected import Expected, WrongAnswer
+from expected import MAX_PAIRS, Expected, WrongAnswer
 from knee import KneeSearch
 from limits import Figures, Limits
+from options import add_options, problem
 from pictures import Picture, make_broken, make_mixed
 from ram_client import InvalidRequest, ServerError, Tag
 from traffic import Kind, Request
@@ -143,3 +148,64 @@ def test_the_search_encloses_the_knee(knee):
 
 def test_a_run_without_any_request_keeps_no_limit():
     assert not all(kept for kept, _ in Limits().verdict(Figures(0, 0, float("nan"), 0)))
+
+
+def test_of_many_pictures_a_part_of_the_pairs_is_compared(expected, pictures):
+    cat = pictures[0].sha256
+    for index in range(200):
+        for values in (expected.scores, expected.answers, expected.names):
+            values[f"cat {index}"] = values[cat]
+    alike, pairs = expected.alike()
+    assert pairs == MAX_PAIRS
+    assert 0 < alike <= pairs
+
+
+class Parser(ArgumentParser):
+    """Takes what locust's own parser takes; to import locust would change this process."""
+
+    def add_argument(self, *names, include_in_web_ui=True, **keywords):
+        return super().add_argument(*names, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--max-failures 5", "--max-failures is a share between 0 and 1: 0.05 are 5 %"),
+        ("--max-failures=-1", "--max-failures is a share between 0 and 1: 0.05 are 5 %"),
+        ("--max-p99=-1", "--max-p99 must not be below 0"),
+        ("--max-p99 nan", "--max-p99 must not be below 0"),
+        ("--min-throughput=-1", "--min-throughput must not be below 0"),
+        ("--tolerance=-1", "--tolerance must not be below 0"),
+        ("--batch 64", "--batch must be between 2 and 32, the server's largest"),
+        ("--ramp --max-p99 9 --min-throughput 1",
+         "--ramp judges rates by --max-p99 and --max-failures: leave out --min-throughput"),
+        ("--max-failures 0.05 --max-p99 500 --batch 32", None),
+    ],
+)  # fmt: skip
+def test_limits_that_cannot_be_meant_are_told(options, line):
+    parser = Parser()
+    add_options(parser)
+    assert problem(parser.parse_args(options.split())) == line
+
+
+def test_latencies_are_kept_in_four_digits():
+    """Locust keeps two: 104.9 ms would pass for 100."""
+    code = """
+from types import SimpleNamespace
+from locust.env import Environment
+from percentiles import Counts, Latencies
+
+environment = Environment()
+environment.create_local_runner()
+environment.ram = SimpleNamespace(latencies=Latencies(environment))
+for _ in range(10):
+    environment.events.request.fire(request_type="gRPC", name="plain", response_time=104.94,
+                                    response_length=0, exception=None, context={})
+print(Counts.of(environment).figures(1.0).p99)
+"""
+    loadtest = Path(__file__).parents[1] / "loadtest"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=loadtest, env={**os.environ, "PYTHONPATH": str(loadtest)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout == "104.9\n"
