@@ -60,7 +60,14 @@ class Run:
             self.worker = Worker(runner, self.set_rate, self.finish, self.pending, self.span)
         else:
             self.begin()
-        for name in ("test_start", "spawning_complete", "test_stopping", "test_stop", "quit"):
+        for name in (
+            "test_start",
+            "spawning_complete",
+            "test_stopping",
+            "test_stop",
+            "quitting",
+            "quit",
+        ):
             getattr(environment.events, name).add_listener(getattr(self, f"on_{name}"))
 
     @property
@@ -189,6 +196,11 @@ class Run:
         self.timeline = None
         if not self.options.headless:
             self.print_verdict()
+
+    def on_quitting(self, environment: Environment, **_: object) -> None:
+        """Judge a run that Ctrl-C ends: locust settles the exit status before it stops the run."""
+        if self.timeline and not self.worker:
+            environment.runner.stop()
 
     def is_interrupted(self) -> bool:
         """Tell whether the run ended before its time; on the web page that is no fault."""
