@@ -74,12 +74,13 @@ def planned(repository, tmp_path):
         plan = f"bytes in place of a plan of {model}".encode()
         graph = hashlib.sha256(model.encode()).hexdigest()
         manifest["artefacts"][f"{model}/1/typed.onnx"] = graph
+        weights = manifest["artefacts"][f"{model}/1/typed.onnx.data"]
         (root / model / "1" / "model.plan").write_bytes(plan)
         write_facts(
             root, model, plan_sha256=hashlib.sha256(plan).hexdigest(), graph_sha256=graph,
-            tensorrt=TENSORRT, flavour="tensorrt", gpu=H100.name, compute_capability="9.0",
-            precision="float16", builder_level=3, version_compatible=False,
-            hardware_compatible=False,
+            weights_sha256=weights, tensorrt=TENSORRT, flavour="tensorrt", gpu=H100.name,
+            compute_capability="9.0", precision="float16", builder_level=3,
+            version_compatible=False, hardware_compatible=False,
             profiles={tensor: {k: [b, *sizes] for k, b in (("min", 1), ("opt", 16), ("max", 32))}},
         )  # fmt: skip
     (root / "ram/1/manifest.json").write_text(json.dumps(manifest))
@@ -122,9 +123,12 @@ def test_a_plan_of_unknown_origin_is_a_warning(planned):
     [
         ({"plan_sha256": "0"}, "error", "not the file that plan.json tells of"),
         ({"graph_sha256": "0"}, "error", "built of another graph"),
+        ({"weights_sha256": "0"}, "error", "built of other weights"),
+        ({"weights_sha256": None}, "error", "built of other weights"),
         ({"tensorrt": "10.3.0.26"}, "error", f"built by TensorRT 10.3.0.26, this is {TENSORRT}"),
         ({"tensorrt": "10.3.0.26", "version_compatible": True}, "warning", "version-compatible"),
         ({"tensorrt": "11.0.0.114", "version_compatible": True}, "error", "by TensorRT 11"),
+        ({"tensorrt": "10.17.0.2", "version_compatible": True}, "error", "by TensorRT 10.17.0.2"),
         ({"flavour": "tensorrt_rtx"}, "error", "TensorRT-RTX"),
         ({"gpu": "NVIDIA L4", "compute_capability": "8.9"}, "error", "built for NVIDIA L4"),
         ({"gpu": "NVIDIA H200"}, "warning", "maybe slower"),
@@ -220,12 +224,17 @@ def test_the_plan_of_a_text_encoder_that_was_added_is_looked_for_too(planned):
         shutil.copytree(MODELS / model, planned / model)
     missing = ("error", "model.plan is missing")
     assert subjects()["plan of ram_text_encoder"] == missing
-    plan = b"bytes in place of a plan"
+    plan, graph = b"bytes in place of a plan", b"bytes in place of a graph"
     (planned / "ram_text_encoder/1/model.plan").write_bytes(plan)
+    (planned / "ram_text_encoder/1/model.onnx").write_bytes(graph)
     shapes = {"min": [1, 2], "opt": [128, 16], "max": [128, 77]}
     write_facts(
         planned, "ram_text_encoder", plan_sha256=hashlib.sha256(plan).hexdigest(),
-        graph_sha256="", tensorrt=TENSORRT, flavour="tensorrt", gpu=H100.name,
+        graph_sha256=hashlib.sha256(graph).hexdigest(), weights_sha256=None, tensorrt=TENSORRT,
+        flavour="tensorrt", gpu=H100.name,
         compute_capability="9.0", precision="float32", profiles={"input_ids": shapes},
     )  # fmt: skip
     assert {status for status, _ in subjects().values()} == {"fine"}
+    (planned / "ram_text_encoder/1/model.onnx.data").write_bytes(b"other weights")
+    status, text = subjects()["plan of ram_text_encoder"]
+    assert status == "error" and "other weights than this repository's model.onnx.data" in text

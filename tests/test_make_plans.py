@@ -3,21 +3,99 @@
 import importlib.util
 import json
 import shutil
+import sys
+from types import ModuleType
 
 import make_plans
 import pytest
+import torch
+from golden_checkpoint import golden_weights
+from ram.checkpoint import load_model
 from ram.cuda_device import Device
 from ram.engine import RTX, Options, load_tensorrt
-from ram.plan import FACTS, PLAN, PlanBuilder, PlanError, fits, install
+from ram.export import export_model
+from ram.layout import ENCODER, FACTS, HEAD, PLAN
+from ram.plan import PlanBuilder, PlanError, fits, install
 from ram.repository import Repository, sha256
+from ram.typed_graph import type_graph
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX")
 NO_TENSORRT = not any(map(importlib.util.find_spec, ("tensorrt", "tensorrt_bindings")))
+H100 = Device("NVIDIA H100 80GB HBM3", "9.0")
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path, repository, capsys):
+    """`make plans` in a copy of the tiny RAM's repository; returns what it says of each model.
+
+    TensorRT-RTX under TensorRT's name does the building: it has the same API, and needs no GPU.
+    """
+
+    class TensorRT(ModuleType):
+        def __getattr__(self, name):
+            return getattr(load_tensorrt(RTX), name)
+
+    trt = TensorRT("tensorrt")
+    trt.__version__ = "10.16.1.11"
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setattr(make_plans, "first_device", lambda: H100)
+    root = shutil.copytree(repository, tmp_path / "models")
+
+    def run(*arguments):
+        status = make_plans.main(["--repository", str(root), "--builder-level", "0", *arguments])
+        said = capsys.readouterr()
+        assert (status, said.err) == (0, "")
+        return dict(line.split(": ", 1) for line in said.out.splitlines())
+
+    run.root = root
+    return run
+
+
+MODELS = ["ram_encoder", "ram_head", "ram_open_head"]
+KEPT = dict.fromkeys(MODELS, "the plan fits this GPU, TensorRT and config")
+
+
+def test_plans_are_built_once_and_again_if_forced(make):
+    def built():
+        times = {path.parts[-3]: path.stat().st_mtime_ns for path in make.root.glob("*/1/*.plan")}
+        assert sorted(times) == MODELS
+        return times
+
+    first = make()
+    assert all(line.endswith(" MiB") for line in first.values()) and sorted(first) == MODELS
+    made = built()
+    (cache,) = (make.root / "ram/1").glob("*.cache")
+    assert cache.name == "timing-10.16.1.11-9.0.cache" and cache.stat().st_size
+    for model in MODELS:
+        folder = make.root / model / "1"
+        facts = json.loads((folder / FACTS).read_text())
+        assert facts["plan_sha256"] == sha256(folder / PLAN)
+        assert facts["weights_sha256"] == sha256(folder / "typed.onnx.data")
+        assert (facts["gpu"], facts["builder_level"]) == (H100.name, 0)
+    assert make() == KEPT
+    assert built() == made
+    assert make("--force").keys() == KEPT.keys()
+    assert not set(built().items()) & set(made.items())
+
+
+def test_a_plan_of_a_model_that_differs_in_its_labels_alone_is_built_anew(make, tmp_path):
+    make()
+    weights = golden_weights()
+    weights["label_embed"] = weights["label_embed"].flip(0)
+    torch.save({"model": weights}, tmp_path / "other.pth")
+    export_model(load_model(tmp_path / "other.pth"), tmp_path / ENCODER, tmp_path / HEAD)
+    head = make.root / "ram_head" / "1" / "typed.onnx"
+    before = head.read_bytes()
+    type_graph(tmp_path / HEAD, head, "float16")
+    assert head.read_bytes() == before, "the labels lie beside the graph"
+    said = make()
+    assert said.pop("ram_head").endswith(" MiB")
+    assert said == {model: KEPT[model] for model in said}
 
 
 def test_an_engine_of_tensorrt_rtx_never_becomes_a_plan(repository):
-    device = Device("NVIDIA H100 80GB HBM3", "9.0")
     with pytest.raises(PlanError, match="Triton does not load them"):
-        PlanBuilder(Repository(repository), load_tensorrt(RTX), device, Options())
+        PlanBuilder(Repository(repository), load_tensorrt(RTX), H100, Options())
     assert not list(repository.glob("*/1/*.plan"))
 
 
@@ -49,6 +127,7 @@ def test_without_tensorrt_one_line_says_where_to_find_it(repository, capsys):
 
 WANTED = {
     "graph_sha256": "1234",
+    "weights_sha256": "abcd",
     "tensorrt": "10.9.0.34",
     "flavour": "tensorrt",
     "gpu": "NVIDIA L4",
@@ -88,6 +167,7 @@ def test_a_plan_has_its_facts_and_its_hash_beside_it(installed):
     [
         ({}, Options(), True),
         ({"graph_sha256": "5678"}, Options(), False),
+        ({"weights_sha256": "ef01"}, Options(), False),
         ({"tensorrt": "10.10.0.31"}, Options(), False),
         ({"gpu": "NVIDIA A10", "compute_capability": "8.6"}, Options(), False),
         ({"profiles": {"pixels": {"max": [64, 9]}}}, Options(), False),
@@ -97,6 +177,7 @@ def test_a_plan_has_its_facts_and_its_hash_beside_it(installed):
         ({}, Options(level=5), False),
         ({"version_compatible": True, "tensorrt": "10.3.0.26"}, Options(), True),
         ({"version_compatible": True, "tensorrt": "9.3.0.1"}, Options(), False),
+        ({"version_compatible": True, "tensorrt": "10.10.0.31"}, Options(), False),
         ({}, Options(version_compatible=True), False),
         ({"hardware_compatible": True, "gpu": "NVIDIA A10"}, Options(), True),
         ({}, Options(hardware_compatible=True), False),

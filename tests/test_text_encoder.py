@@ -12,6 +12,7 @@ from postprocess import sigmoid
 from preprocess import preprocess
 from ram.engine import RTX, Network, load_tensorrt
 from ram.engine_config import EngineConfig
+from ram.layout import FACTS, PLAN
 from requests_to_ram import ask, ask_open, tags_of
 from text_encoder.build import MODELS
 from text_encoder.checkpoint import TextEncoderError, load_text_encoder
@@ -215,12 +216,16 @@ def test_a_second_text_encoder_takes_the_firsts_place_and_edited_configs_stay(
     root = shutil.copytree(open_repository, tmp_path / "models")
     config = root / "ram_text" / "config.pbtxt"
     config.write_text(config.read_text().replace("20000", "5"))
+    plans = [root / "ram_text_encoder/1" / name for name in (PLAN, FACTS)]
+    for plan in plans:
+        plan.write_text("of the first")
     other = save_for_open_clip(tiny_clip("gelu"), tmp_path / "other")
     assert make_text_encoder.main(["--checkpoint", str(other), "--repository", str(root)]) == 0
     assert '"5"' in config.read_text()
     assert '"other"' in (root / "ram_text/1/text_encoder.json").read_text()
     first, second = (r / "ram_text_encoder/1/model.onnx" for r in (open_repository, root))
     assert first.read_bytes() != second.read_bytes()
+    assert not any(plan.exists() for plan in plans)
 
 
 @pytest.mark.parametrize(

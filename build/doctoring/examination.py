@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ram.layout import ADDED
 from triton_server import Ports
 
 from .artefacts import artefact_sizes, check_artefacts
@@ -12,7 +13,7 @@ from .gpu_memory import check_gpu_memory
 from .graphs import check_image_size, check_vocabulary
 from .inspected import CPU, GPU, Inspected
 from .machine import Gpu, MachineError, read_gpus, shared_memory, tensorrt_version
-from .plans import check_plans
+from .plans import added_graphs, check_plans
 from .ports import check_ports
 from .python_packages import backend_python, check_python, check_server
 from .shared_memory import check_shared_memory
@@ -28,9 +29,13 @@ def choose_profile() -> str:
 
 def bytes_to_read(root: Path) -> int:
     """Tell how many bytes `examine` will report through `advance`."""
-    plans = [root / model / "1" / "model.plan" for model in Inspected(root, GPU).planned]
-    sizes = [path.stat().st_size for path in plans if path.is_file()]
-    return sum(artefact_sizes(Inspected(root, GPU))) + sum(sizes)
+    repository = Inspected(root, GPU)
+    files = [root / model / "1" / "model.plan" for model in repository.planned]
+    for model in ADDED:
+        if model in repository.planned:
+            files += added_graphs(repository, model)
+    sizes = [path.stat().st_size for path in files if path.is_file()]
+    return sum(artefact_sizes(repository)) + sum(sizes)
 
 
 def examine(

@@ -1,8 +1,10 @@
 """Plans: built of these graphs, for this GPU, this TensorRT and the profiles that configs ask."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ram.layout import ADDED, TEXT_ENCODER, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
+from ram.tensorrt_version import loads_compatible, same
 
 from .artefacts import Advance, sha256
 from .finding import Finding, error, fine, unknown, warning
@@ -67,16 +69,32 @@ def check_plans(
 def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> Iterator[tuple]:
     if sha256(repository.root / model / "1" / "model.plan", advance) != facts.get("plan_sha256"):
         yield error, "model.plan is not the file that plan.json tells of (SHA-256 differs)", BUILD
-    graph = repository.manifest.get("artefacts", {}).get(str(GRAPHS[model]))
-    if model in ADDED:  # the manifest is of the build before it
-        return
-    if graph is None:
+    graph = GRAPHS[model]
+    if model not in ADDED:
+        hashes = repository.manifest.get("artefacts", {})
+    else:  # the manifest is of the build before it
+        hashes = {
+            str(path.relative_to(repository.root)): sha256(path, advance)
+            for path in added_graphs(repository, model)
+        }
+    weights = f"{graph}.data"
+    if str(graph) not in hashes:
         yield (
-            unknown, "the manifest has no typed.onnx to compare with",
-            "run 'make model', then 'make plans'",
+            unknown, f"there is no {graph.name} to compare with",
+            "run 'make model' (of the text encoder 'make text-encoder'), then 'make plans'",
         )  # fmt: skip
-    elif graph != facts.get("graph_sha256"):
-        yield error, "the plan was built of another graph than this repository's typed.onnx", BUILD
+    elif hashes[str(graph)] != facts.get("graph_sha256"):
+        text = f"the plan was built of another graph than this repository's {graph.name}"
+        yield error, text, BUILD
+    elif hashes.get(weights) != facts.get("weights_sha256"):
+        text = f"the plan was built of other weights than this repository's {graph.name}.data"
+        yield error, text, BUILD
+
+
+def added_graphs(repository: Inspected, model: str) -> list[Path]:
+    """Return the files of the graph of a model that was added, as far as they are there."""
+    graph = repository.root / GRAPHS[model]
+    return [path for path in (graph, graph.with_name(f"{graph.name}.data")) if path.is_file()]
 
 
 def _tensorrt(facts: dict, at_hand: str | None) -> Iterator[tuple]:
@@ -88,9 +106,8 @@ def _tensorrt(facts: dict, at_hand: str | None) -> Iterator[tuple]:
             unknown, f"built by TensorRT {built}; no TensorRT is at hand to compare with",
             "run the doctor in the serving image: README, 'On GPUs'",
         )  # fmt: skip
-    elif not _equal_versions(built, at_hand):
-        same_major = built.split(".")[0] == at_hand.split(".")[0]
-        if not (facts.get("version_compatible") and same_major):
+    elif not same(built, at_hand):
+        if not (facts.get("version_compatible") and loads_compatible(at_hand, built)):
             yield error, f"built by TensorRT {built}, this is {at_hand}", BUILD
         else:
             yield (
@@ -141,8 +158,3 @@ def _profiles(repository: Inspected, model: str, facts: dict) -> Iterator[tuple]
         )
         if most[1:] != expected:
             yield error, f"takes {most[1:]} for each image, the graph {expected}", BUILD
-
-
-def _equal_versions(one: str, other: str) -> bool:
-    """Compare as many numbers as both versions have."""
-    return all(a == b for a, b in zip(one.split("."), other.split("."), strict=False))

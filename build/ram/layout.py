@@ -17,6 +17,7 @@ TEXT_ENCODER = Path("ram_text_encoder/1/model.onnx")  # where one was added
 LABELS = Path("ram_labels/1")  # the vocabulary again, with its label embeddings
 PREPROCESSING = Path("ram_preprocess/1/variant.json")
 MANIFEST = Path("ram/1/manifest.json")
+PLAN, FACTS = "model.plan", "plan.json"  # beside a graph, what TensorRT made of it
 STAGING_PREFIX = ".staging-"
 # What is made of a build's graphs, and holds for no others.
 DERIVED_FILES = ("*/1/*.plan", "*/1/plan.json", "*/1/typed.onnx", "*/1/typed.onnx.data",

@@ -9,12 +9,20 @@ from types import ModuleType
 from .cuda_device import Device
 from .engine import TENSORRT, Advance, Network, Options
 from .engine_config import EngineConfig, Profile
-from .layout import MANIFEST, TEXT_ENCODER, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
+from .layout import (
+    FACTS,
+    MANIFEST,
+    PLAN,
+    TEXT_ENCODER,
+    TYPED_ENCODER,
+    TYPED_HEAD,
+    TYPED_OPEN_HEAD,
+)
 from .repository import Repository, sha256
+from .tensorrt_version import loads_compatible
 
 GRAPHS = (TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD, TEXT_ENCODER)
 REQUIRED = (TYPED_ENCODER, TYPED_HEAD)
-PLAN, FACTS = "model.plan", "plan.json"
 # What plan.json calls the options.
 OPTION_FACTS = {"level": "builder_level", "version_compatible": "version_compatible",
                 "hardware_compatible": "hardware_compatible"}  # fmt: skip
@@ -83,8 +91,11 @@ class PlanBuilder:
 
     def _facts(self, graph: Path, profiles: dict) -> dict:
         typed = (self.repository.manifest() or {}).get("typed") or {}
+        # Models of one shape have the same graph: what tells them apart lies beside it.
+        weights = graph.with_name(f"{graph.name}.data")
         return {
             "graph_sha256": sha256(graph),
+            "weights_sha256": sha256(weights) if weights.is_file() else None,
             "tensorrt": self.trt.__version__,
             "flavour": TENSORRT,
             "gpu": self.device.name,
@@ -152,7 +163,9 @@ def fits(folder: Path, wanted: dict, options: Options) -> bool:
     same = {name for name in wanted if found.get(name) == wanted[name]}
     if found.get("hardware_compatible") and int(wanted["compute_capability"][:-2]) >= AMPERE:
         same |= {"gpu", "compute_capability"}
-    if found.get("version_compatible") and _major(found) == _major(wanted):
+    if found.get("version_compatible") and loads_compatible(
+        wanted["tensorrt"], str(found.get("tensorrt"))
+    ):
         same.add("tensorrt")
     defaults = asdict(Options())
     asked = {name for name, value in asdict(options).items() if value != defaults[name]}
@@ -175,7 +188,3 @@ def install(staging: Path, folder: Path, engine: bytes | memoryview, facts: dict
     (folder / FACTS).unlink(missing_ok=True)
     for name in (PLAN, FACTS):
         (staging / name).replace(folder / name)
-
-
-def _major(facts: dict) -> str:
-    return str(facts.get("tensorrt")).split(".")[0]

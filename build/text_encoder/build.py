@@ -121,6 +121,8 @@ def _install(source: Path, target: Path) -> None:
     if not target.exists():
         source.replace(target)
         return
+    for name in (places.PLAN, places.FACTS):  # of the graph before
+        (target / "1" / name).unlink(missing_ok=True)
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         place = target / file.relative_to(source)
         if place.suffix != ".pbtxt" or not place.exists():

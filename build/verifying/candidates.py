@@ -8,9 +8,8 @@ from ram.agreement import FLOAT32, Limits
 from ram.cuda_device import first_device
 from ram.engine import load_tensorrt
 from ram.int8 import LIMITS as INT8_LIMITS
-from ram.layout import ENCODER, HEAD, INT8_ENCODER, TYPED_ENCODER
+from ram.layout import ENCODER, HEAD, INT8_ENCODER, PLAN, TYPED_ENCODER
 from ram.loaded_engine import LoadedEngine, engine_tagger, require_cuda
-from ram.plan import PLAN
 from ram.rounding import RoundedTagger
 from ram.taggers import Tagger, onnx_tagger
 
