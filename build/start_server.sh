@@ -4,5 +4,10 @@
 set -eu
 here=$(dirname "$0")
 repository=${MODEL_REPOSITORY:-$here/../model_repository}
-python3 "$here/make_plans.py" --repository "$repository"
+python3 "$here/make_plans.py" --repository "$repository" &
+plans=$!
+# As a container's first process the shell would not be stopped by a signal, nor hand it on.
+trap 'kill "$plans" 2>/dev/null || true; wait "$plans" || true; exit 143' INT TERM
+wait "$plans"
+trap - INT TERM
 exec tritonserver --model-repository="$repository" "$@"

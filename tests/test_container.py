@@ -1,11 +1,13 @@
 """The container's files, as far as they can be checked without a container engine."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +130,40 @@ def test_a_start_without_plans_and_tensorrt_says_so_and_starts_no_server(reposit
     done = subprocess.run([START], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith("make plans: ") and done.stderr.count("\n") == 1
+
+
+def test_a_stop_while_plans_are_built_stops_the_building(tmp_path):
+    building = tmp_path / "python3"
+    building.write_text("#!/bin/sh\necho $$\nexec sleep 600\n")
+    building.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen([START], stdout=subprocess.PIPE, env=environment) as start:
+        builder = int(start.stdout.readline())
+        start.terminate()
+        try:
+            assert start.wait(30) == 143
+            with pytest.raises(ProcessLookupError):
+                os.kill(builder, 0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(builder, signal.SIGKILL)
+
+
+def test_make_plans_runs_with_what_the_image_holds(instructions, tmp_path):
+    if any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_bindings")):
+        pytest.skip("TensorRT is installed here")
+    for value in values(instructions, "COPY"):
+        *sources, target = value.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target, dirs_exist_ok=True)
+            else:
+                (tmp_path / target).mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    done = subprocess.run(
+        ["make", "plans", f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stderr.startswith("make plans: TensorRT is missing"), done.stderr
 
 
 def test_tritonserver_knows_every_flag_that_it_is_given(instructions, service, tritonservers_flags):
