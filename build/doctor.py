@@ -47,8 +47,19 @@ def parse_arguments() -> argparse.Namespace:
     add("--profile", choices=PROFILES, help="default: gpu where there is an NVIDIA GPU, else cpu")
     add("--json", action="store_true", help="print JSON instead of a table")
     for kind in ("http", "grpc", "metrics"):
-        add(f"--{kind}-port", type=int, default=getattr(Ports(), kind), metavar="PORT")
+        add(f"--{kind}-port", type=port, default=getattr(Ports(), kind), metavar="PORT")
     return parser.parse_args()
+
+
+def port(text: str) -> int:
+    """Read a port's number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no port: 1 to 65535")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from doctoring.inspected import CPU, Inspected
 from doctoring.shared_memory import check_shared_memory, instance_bytes
@@ -148,6 +149,48 @@ def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(broken):
     ]
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [[1], "x", {"artefacts": ["a"]}, {"variant": []}, {"variant": {"image_size": "a"}},
+     {"artefacts": {"a\0b": "1234"}}],
+)  # fmt: skip
+def test_a_manifest_that_nobody_wrote_is_told_in_findings(broken, manifest):
+    path = broken / "ram" / "1" / "manifest.json"
+    if isinstance(manifest, dict):
+        manifest = json.loads(path.read_text()) | manifest
+    path.write_text(json.dumps(manifest))
+    for profile in ("cpu", "gpu"):
+        status, found = examine(broken, "--profile", profile)
+        assert status >= 1 and found.keys() & {"artefacts", "shared memory"}
+
+
+def test_a_limit_that_is_no_number_is_told(broken):
+    config = broken / "ram_preprocess" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"20971520"', '"20 MB"'))
+    status, found = examine(broken)
+    assert status == 2
+    text = "ram_preprocess/config.pbtxt: the parameter 'max_bytes' is '20 MB', no whole number"
+    assert found["configs"][1] == text
+
+
+def test_logits_of_one_dimension_are_told(broken):
+    path = broken / "ram_head" / "1" / "model.onnx"
+    graph = onnx.load(path, load_external_data=False)
+    del graph.graph.output[0].type.tensor_type.shape.dim[1:]
+    onnx.save(graph, path)
+    _, found = examine(broken)
+    assert found["vocabulary"][1] == "model.onnx of ram_head: 'logits' has 1 dimensions"
+
+
+def test_a_number_that_is_no_port_is_refused_in_a_line(repository):
+    done = subprocess.run(
+        [sys.executable, DOCTOR, "--repository", repository, "--http-port", "99999"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: argument --http-port: '99999' is no port: 1 to 65535\n")
+
+
 def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(broken):
     config = broken / "ram_postprocess" / "config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: 8"))
@@ -217,7 +260,7 @@ def inspect(repository):
 def test_shared_memory_is_compared_with_what_full_batches_take(repository, free, status):
     (finding,) = check_shared_memory(inspect(repository), (free, free))
     assert str(finding.status) == status
-    assert status == "fine" or "--shm-size=4g" in finding.remedy
+    assert status == "fine" or "--shm-size=7g" in finding.remedy
 
 
 def test_the_estimate_of_shared_memory_covers_what_a_real_server_takes(repository):
@@ -238,3 +281,9 @@ def test_the_estimate_of_shared_memory_covers_what_a_real_server_takes(repositor
     limit.string_value = str(len(buffer.getvalue()))
     sent = 32 * len(buffer.getvalue())
     assert sent < largest <= instance_bytes(inspected, "ram_preprocess") < 2 * sent
+
+
+def test_a_model_that_hands_the_images_on_is_counted_with_them_in_and_out(repository):
+    inspected = inspect(repository)
+    images = 32 * int(20971520 * 4 / 3)
+    assert 2 * images <= instance_bytes(inspected, "ram_labels") < 2 * images + 2**20 * 2

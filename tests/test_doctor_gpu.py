@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from doctoring.configs import check_configs
+from doctoring.configs import check_configs, check_gpu_ids
 from doctoring.gpu_memory import check_gpu_memory
 from doctoring.inspected import GPU, Inspected
 from doctoring.machine import Gpu, MachineError, parse_gpus, read_gpus
@@ -64,13 +64,16 @@ def planned(repository, tmp_path):
     root = shutil.copytree(repository, tmp_path / "models")
     manifest = json.loads((root / "ram/1/manifest.json").read_text())
     tokens = [10, manifest["variant"]["image_width"]]
-    shapes = {
-        "ram_encoder": ("pixels", [96, 96, 3]),
-        "ram_head": ("image_embeds", tokens),
-        "ram_open_head": ("image_embeds", tokens),
+    profiles = {
+        "ram_encoder": {"pixels": ((1, 16, 32), [96, 96, 3])},
+        "ram_head": {"image_embeds": ((1, 16, 32), tokens)},
+        "ram_open_head": {
+            "image_embeds": ((1, 1, 32), tokens),
+            "label_embeds": ((1, 256, 5000), [manifest["variant"]["label_width"]]),
+        },
     }
-    assert set(shapes) == set(Inspected(root, GPU).planned)
-    for model, (tensor, sizes) in shapes.items():
+    assert set(profiles) == set(Inspected(root, GPU).planned)
+    for model, inputs in profiles.items():
         plan = f"bytes in place of a plan of {model}".encode()
         graph = hashlib.sha256(model.encode()).hexdigest()
         manifest["artefacts"][f"{model}/1/typed.onnx"] = graph
@@ -81,7 +84,13 @@ def planned(repository, tmp_path):
             weights_sha256=weights, tensorrt=TENSORRT, flavour="tensorrt", gpu=H100.name,
             compute_capability="9.0", precision="float16", builder_level=3,
             version_compatible=False, hardware_compatible=False,
-            profiles={tensor: {k: [b, *sizes] for k, b in (("min", 1), ("opt", 16), ("max", 32))}},
+            profiles={
+                tensor: {
+                    kind: [size, *sizes]
+                    for kind, size in zip(("min", "opt", "max"), ranges, strict=True)
+                }
+                for tensor, (ranges, sizes) in inputs.items()
+            },
         )  # fmt: skip
     (root / "ram/1/manifest.json").write_text(json.dumps(manifest))
     return root
@@ -93,12 +102,12 @@ def write_facts(root, model, **facts):
     path.write_text(json.dumps(known | facts))
 
 
-def diagnose(root, gpus=(H100,), tensorrt=TENSORRT):
-    """(status, text, remedy) of each finding on the head's plan; the encoder's stays fine."""
+def diagnose(root, gpus=(H100,), tensorrt=TENSORRT, model="ram_head"):
+    """(status, text, remedy) of each finding on a model's plan; the others' stay fine."""
     inspected = Inspected(root, GPU)
     list(check_configs(inspected))
     findings = list(check_plans(inspected, gpus, tensorrt, lambda count: None))
-    return [(str(f.status), f.text, f.remedy) for f in findings if f.subject == "plan of ram_head"]
+    return [(str(f.status), f.text, f.remedy) for f in findings if f.subject == f"plan of {model}"]
 
 
 def test_a_plan_of_this_graph_gpu_tensorrt_and_profiles_is_fine(planned):
@@ -169,6 +178,34 @@ def test_a_config_that_allows_larger_batches_than_the_plan_is_told(planned):
     assert "set max_batch_size to 32" in remedy
 
 
+@pytest.mark.parametrize(
+    ("sizes", "status", "part"),
+    [
+        ("1, 256, 6000", "error", "takes label_embeds of 1 to 5000, the config allows 1 to 6000"),
+        ("1, 512, 5000", "warning", "fastest for label_embeds of 256, the config prefers 512"),
+        ("1, 256, 4000", "fine", ""),
+        ("many", "error", "the parameter 'label_embeds' must say three sizes"),
+    ],
+)
+def test_labels_that_the_config_allows_and_the_plan_does_not_are_told(planned, sizes, status, part):
+    config = planned / "ram_open_head" / "config.pbtxt"
+    config.write_text(config.read_text().replace("1, 256, 5000", sizes))
+    ((found, text, _),) = diagnose(planned, model="ram_open_head")
+    assert found == status and part in text
+
+
+def test_a_gpu_that_is_not_there_is_told_where_a_config_names_it(planned):
+    config = planned / "ram_open_head" / "config.pbtxt"
+    kind = "{ count: 1 kind: KIND_GPU }"
+    assert kind in config.read_text()
+    config.write_text(config.read_text().replace(kind, "{ count: 1 kind: KIND_GPU gpus: [ 7 ] }"))
+    inspected = Inspected(planned, GPU)
+    list(check_configs(inspected))
+    (finding,) = check_gpu_ids(inspected, (H100,))
+    assert str(finding.status) == "error" and "names GPU 7" in finding.text
+    assert "name 0" in finding.remedy
+
+
 def test_profiles_of_another_image_size_are_told(planned):
     shapes = {kind: [batch, 145, 512] for kind, batch in (("min", 1), ("opt", 8), ("max", 32))}
     write_facts(planned, "ram_head", profiles={"image_embeds": shapes})
@@ -194,7 +231,9 @@ def estimate(root, gpu):
 def test_gpu_memory_is_compared_with_plans_and_instances(planned, free, status):
     finding = estimate(planned, replace(H100, free=free))
     assert str(finding.status) == status
-    assert "2 ×" in finding.text and "1 ×" in finding.text, "the instances of encoder and head"
+    for part in ("ram_encoder", "ram_head", "ram_open_head"):
+        assert part in finding.text
+    assert "2 ×" in finding.text and "1 ×" in finding.text, "the instances of encoder and heads"
     assert status == "fine" or "instance_group" in finding.remedy
 
 
@@ -204,6 +243,13 @@ def test_more_instances_are_estimated_to_need_more(planned):
     config.write_text(config.read_text().replace("{ count: 2", "{ count: 200"))
     many = estimate(planned, replace(H100, free=GIB))
     assert "200 ×" in many.text and "200 ×" not in few
+    assert str(many.status) == "warning"
+
+
+def test_more_labels_are_estimated_to_need_more(planned):
+    config = planned / "ram_open_head" / "config.pbtxt"
+    config.write_text(config.read_text().replace("1, 256, 5000", "1, 256, 5000000"))
+    many = estimate(planned, replace(H100, free=4 * GIB))
     assert str(many.status) == "warning"
 
 
@@ -232,7 +278,8 @@ def test_the_plan_of_a_text_encoder_that_was_added_is_looked_for_too(planned):
         planned, "ram_text_encoder", plan_sha256=hashlib.sha256(plan).hexdigest(),
         graph_sha256=hashlib.sha256(graph).hexdigest(), weights_sha256=None, tensorrt=TENSORRT,
         flavour="tensorrt", gpu=H100.name,
-        compute_capability="9.0", precision="float32", profiles={"input_ids": shapes},
+        compute_capability="9.0", precision="float32",
+        profiles={"input_ids": shapes, "attention_mask": shapes},
     )  # fmt: skip
     assert {status for status, _ in subjects().values()} == {"fine"}
     (planned / "ram_text_encoder/1/model.onnx.data").write_bytes(b"other weights")

@@ -24,11 +24,11 @@ def check_artefacts(repository: Inspected, advance: Advance) -> Iterator[Finding
         advance: called with each number of bytes that was read.
     """
     manifest = repository.root / MANIFEST
-    artefacts = repository.manifest.get("artefacts")
+    artefacts = repository.artefacts
     if not artefacts:
         if not manifest.exists():
             text = f"no model is installed, or its build was interrupted: {MANIFEST} is missing"
-        elif read_json(manifest) is None:
+        elif not isinstance(read_json(manifest), dict):
             text = f"{MANIFEST} is damaged"
         else:
             text = f"{MANIFEST} names no artefacts"
@@ -56,7 +56,7 @@ def check_artefacts(repository: Inspected, advance: Advance) -> Iterator[Finding
 
 def artefact_sizes(repository: Inspected) -> list[int]:
     """Return the bytes of each artefact that is there."""
-    paths = [repository.root / name for name in repository.manifest.get("artefacts", {})]
+    paths = [repository.root / name for name in repository.artefacts]
     return [path.stat().st_size for path in paths if path.is_file()]
 
 

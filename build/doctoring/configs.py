@@ -1,13 +1,19 @@
 """Configs: each parses, belongs to its folder, and takes the batches that the ensemble allows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ram.layout import INT8_ENCODER
 
 from .finding import Finding, error, fine, unknown
 from .inspected import MODELS, Inspected
+from .machine import Gpu
 
 SUBJECT = "configs"
+# Parameters that the Python models read as whole numbers.
+NUMBERS = {
+    "ram_preprocess": ("max_bytes", "max_pixels"),
+    "ram_labels": ("max_labels", "max_name_bytes"),
+}
 
 
 def check_configs(repository: Inspected) -> Iterator[Finding]:
@@ -39,7 +45,7 @@ def check_configs(repository: Inspected) -> Iterator[Finding]:
             found.append(
                 error(SUBJECT, f"{name}: its name is {config.name!r}", f'write name: "{model}"')
             )
-    found += [*_batches(repository), *_graphs(repository)]
+    found += [*_batches(repository), *_graphs(repository), *_numbers(repository)]
     count = len(repository.models)
     yield from found or [fine(SUBJECT, f"{count} models, profile {repository.profile}")]
 
@@ -59,6 +65,38 @@ def check_stray_files(repository: Inspected) -> Iterator[Finding]:
         )  # fmt: skip
     if not strays:
         yield fine("stray files", "none")
+
+
+def check_gpu_ids(repository: Inspected, gpus: Sequence[Gpu]) -> Iterator[Finding]:
+    """Tell which configs name a GPU that is not there: the server exits over it."""
+    there = {gpu.index for gpu in gpus}
+    for model in repository.planned:
+        if model not in repository.configs:
+            continue
+        named = {id for group in repository.configs[model].instance_group for id in group.gpus}
+        for id in sorted(named - there):
+            yield error(
+                "GPUs", f"{model}/config.pbtxt: instance_group names GPU {id}, which is not there",
+                f"leave gpus out of instance_group, or name {' or '.join(map(str, sorted(there)))}",
+            )  # fmt: skip
+
+
+def _numbers(repository: Inspected) -> list[Finding]:
+    found = []
+    for model, names in NUMBERS.items():
+        config = repository.configs.get(model)
+        for name in names if config else ():
+            text = config.parameters[name].string_value if name in config.parameters else "none"
+            if not text.isdecimal():
+                where = repository.config_file(model).relative_to(repository.root)
+                found.append(
+                    error(
+                        SUBJECT,
+                        f"{where}: the parameter '{name}' is '{text}', no whole number",
+                        "write digits alone, or copy the project's config there",
+                    )
+                )
+    return found
 
 
 def _batches(repository: Inspected) -> list[Finding]:

@@ -7,7 +7,7 @@ from ram.layout import ADDED
 from triton_server import Ports
 
 from .artefacts import artefact_sizes, check_artefacts
-from .configs import check_configs, check_stray_files
+from .configs import check_configs, check_gpu_ids, check_stray_files
 from .finding import Finding, error, fine, not_needed, unknown
 from .gpu_memory import check_gpu_memory
 from .graphs import check_image_size, check_vocabulary
@@ -53,16 +53,31 @@ def examine(
         yield error("repository", f"{root}: no such folder", "give the right REPOSITORY=DIR")
         return
     repository = Inspected(root, profile)
-    yield from check_configs(repository)
-    yield from check_stray_files(repository)
-    yield from check_artefacts(repository, advance)
-    yield from check_vocabulary(repository)
-    yield from check_image_size(repository)
-    yield from _check_gpus(repository, advance)
-    yield from check_python(profile, backend_python(profile))
-    yield from check_server(profile)
-    yield from check_shared_memory(repository, shared_memory())
-    yield from check_ports(ports)
+    for subject, findings in (
+        ("configs", check_configs(repository)),
+        ("stray files", check_stray_files(repository)),
+        ("artefacts", check_artefacts(repository, advance)),
+        ("vocabulary", check_vocabulary(repository)),
+        ("image size", check_image_size(repository)),
+        ("GPUs", _check_gpus(repository, advance)),
+        ("Python", check_python(profile, backend_python(profile))),
+        ("tritonserver", check_server(profile)),
+        ("shared memory", check_shared_memory(repository, shared_memory())),
+        ("ports", check_ports(ports)),
+    ):
+        yield from _guard(subject, findings)
+
+
+def _guard(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield a check's findings, and one more in place of whatever it did not expect."""
+    try:
+        yield from findings
+    except Exception as problem:  # of files that nobody wrote so yet
+        reason = " ".join(f"{type(problem).__name__}: {problem}".split())
+        yield error(
+            subject, f"can't be looked at to the end ({reason})",
+            "mend what stands above first, or run 'make model' again",
+        )  # fmt: skip
 
 
 def _check_gpus(repository: Inspected, advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -78,14 +93,15 @@ def _check_gpus(repository: Inspected, advance: Callable[[int], None]) -> Iterat
     else:
         if gpus:
             yield fine("GPUs", ", ".join(f"{gpu.index}: {gpu.name}" for gpu in gpus))
+            yield from check_gpu_ids(repository, gpus)
         else:
             yield error(
                 "GPUs", "the driver shows none",
                 "install the NVIDIA driver, start the container with --gpus all, or take "
                 "--profile cpu",
             )  # fmt: skip
-    yield from check_plans(repository, gpus, tensorrt_version(), advance)
+    yield from _guard("plans", check_plans(repository, gpus, tensorrt_version(), advance))
     if gpus:
-        yield from check_gpu_memory(repository, gpus)
+        yield from _guard("GPU memory", check_gpu_memory(repository, gpus))
     else:
         yield unknown("GPU memory", "no GPU to ask", "see GPUs")

@@ -81,4 +81,9 @@ def _dimension(path: Path, tensor: str, axis: int) -> int:
     values = {value.name: value for value in (*graph.input, *graph.output)}
     if tensor not in values:
         raise ValueError(f"{path.name} of {path.parent.parent.name} has no tensor '{tensor}'")
-    return values[tensor].type.tensor_type.shape.dim[axis].dim_value
+    dimensions = values[tensor].type.tensor_type.shape.dim
+    if axis >= len(dimensions):
+        raise ValueError(
+            f"{path.name} of {path.parent.parent.name}: '{tensor}' has {len(dimensions)} dimensions"
+        )
+    return dimensions[axis].dim_value

@@ -17,6 +17,7 @@ OPTIONAL = (
     "ram_text_encoder",
 )  # fmt: skip
 ENGINES = ("ram_encoder", "ram_head")
+TEXT_COST = 4 / 3  # base64 of an image, against the image
 OPTIONAL_ENGINES = ("ram_open_head", "ram_text_encoder")
 
 
@@ -52,14 +53,21 @@ class Inspected:
     @cached_property
     def manifest(self) -> dict:
         """What the build wrote; empty where it can't be read, which a finding of its own tells."""
-        return read_json(self.root / MANIFEST) or {}
+        manifest = read_json(self.root / MANIFEST)
+        return manifest if isinstance(manifest, dict) else {}
+
+    @property
+    def artefacts(self) -> dict[str, str]:
+        """Each artefact's hash by the manifest; empty where it has none."""
+        artefacts = self.manifest.get("artefacts")
+        return artefacts if isinstance(artefacts, dict) else {}
 
     @cached_property
     def variant(self) -> Variant | None:
         """The model's sizes by the manifest, or None where it has none."""
         try:
             return Variant.from_dict(self.manifest.get("variant", {}))
-        except TypeError:
+        except (AttributeError, TypeError, ValueError):
             return None
 
     def tensor_bytes(self) -> dict[str, int] | None:
@@ -67,12 +75,41 @@ class Inspected:
         variant = self.variant
         if variant is None:
             return None
+        image = int(self._largest_image() * TEXT_COST)
         return {
+            "image": image,
+            "passed_image": image,
             "pixels": variant.image_size**2 * 3,
             "image_embeds": variant.num_tokens * variant.image_width * 4,
             "embedding": variant.image_width * 4,
             "logits": variant.num_tags * 4,
         }
+
+    def _largest_image(self) -> int:
+        """Bytes of the largest image that the preprocessor takes; 0 where its config says none."""
+        config = self.configs.get("ram_preprocess")
+        limit = config.parameters["max_bytes"].string_value if config else ""
+        return int(limit) if limit.isdecimal() else 0
+
+    def largest_batch(self, model: str) -> int:
+        """Images in a request to a model; to one that does not batch, as many as to `ram`."""
+        ensemble = self.configs.get("ram")
+        return self.configs[model].max_batch_size or (ensemble.max_batch_size if ensemble else 1)
+
+    def free_sizes(self, model: str) -> dict[str, list[tuple[int, ...]]]:
+        """Return the smallest, usual and largest sizes that a plan of a model has to take.
+
+        Returns:
+            The sizes of the free dimensions of each input, by its name.
+
+        Raises:
+            EngineConfigError: the config does not say them.
+        """
+        # Imported here, because it needs what a bare Python lacks; so does any parsed config.
+        from ram.engine_config import EngineConfig
+
+        config = EngineConfig(self.root / model / "config.pbtxt", self.configs[model])
+        return {tensor.name: config.sizes(tensor.name) for tensor in config.model.input}
 
     def instances(self, model: str) -> int:
         """Count a model's instances on the CPU, or on one GPU."""

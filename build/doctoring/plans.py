@@ -1,6 +1,7 @@
 """Plans: built of these graphs, for this GPU, this TensorRT and the profiles that configs ask."""
 
 from collections.abc import Iterator, Sequence
+from operator import gt, lt
 from pathlib import Path
 
 from ram.layout import ADDED, TEXT_ENCODER, TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD
@@ -19,11 +20,11 @@ GRAPHS = {
     "ram_open_head": TYPED_OPEN_HEAD,
     "ram_text_encoder": TEXT_ENCODER,
 }
-INPUTS = {
+# The input with an image in each row.
+IMAGE_INPUT = {
     "ram_encoder": "pixels",
     "ram_head": "image_embeds",
     "ram_open_head": "image_embeds",
-    "ram_text_encoder": "input_ids",
 }
 
 
@@ -71,7 +72,7 @@ def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> 
         yield error, "model.plan is not the file that plan.json tells of (SHA-256 differs)", BUILD
     graph = GRAPHS[model]
     if model not in ADDED:
-        hashes = repository.manifest.get("artefacts", {})
+        hashes = repository.artefacts
     else:  # the manifest is of the build before it
         hashes = {
             str(path.relative_to(repository.root)): sha256(path, advance)
@@ -133,28 +134,54 @@ def _gpus(repository: Inspected, model: str, facts: dict, gpus: Sequence[Gpu]) -
 def _profiles(repository: Inspected, model: str, facts: dict) -> Iterator[tuple]:
     if model not in repository.configs:
         return
-    config = repository.configs[model]
-    shapes = facts.get("profiles", {}).get(INPUTS[model])
-    if not shapes:
-        yield error, f"no profile for the input {INPUTS[model]}", BUILD
+    try:
+        sizes = repository.free_sizes(model)
+    except ValueError as problem:
+        yield error, str(problem), "mend it, or copy the project's config there"
         return
-    least, usual, most = (shapes[kind] for kind in ("min", "opt", "max"))
-    if least[0] > 1 or most[0] < config.max_batch_size:
-        yield (
-            error,
-            f"takes batches of {least[0]} to {most[0]}, the config allows 1 to "
-            f"{config.max_batch_size}",
-            f"{BUILD}, or set max_batch_size to {most[0]}",
-        )
-    preferred = list(config.dynamic_batching.preferred_batch_size)
-    if preferred and usual[0] not in preferred:
-        wanted = " or ".join(map(str, preferred))
-        yield warning, f"made fastest for batches of {usual[0]}, the config prefers {wanted}", BUILD
+    for name, wanted in sizes.items():
+        shapes = facts.get("profiles", {}).get(name)
+        if not shapes:
+            yield error, f"no profile for the input {name}", BUILD
+            continue
+        built = [tuple(shapes[kind][: len(wanted[0])]) for kind in ("min", "opt", "max")]
+        yield from _ranges(repository, model, name, built, wanted)
     variant = repository.variant
-    if variant is not None and model not in ADDED:
+    if variant is not None and IMAGE_INPUT.get(model) in facts["profiles"]:
         size = variant.image_size
         expected = (
             [size, size, 3] if model == "ram_encoder" else [variant.num_tokens, variant.image_width]
         )
-        if most[1:] != expected:
-            yield error, f"takes {most[1:]} for each image, the graph {expected}", BUILD
+        each = facts["profiles"][IMAGE_INPUT[model]]["max"][1:]
+        if each != expected:
+            yield error, f"takes {each} for each image, the graph {expected}", BUILD
+
+
+def _ranges(
+    repository: Inspected, model: str, name: str, built: list[tuple], wanted: list[tuple]
+) -> Iterator[tuple]:
+    """Compare the smallest, usual and largest sizes of an input with those of the config."""
+    (least, usual, most), (smallest, _, largest) = built, wanted
+    config = repository.configs[model]
+    what = "batches" if config.max_batch_size else name
+    if any(map(gt, least, smallest)) or any(map(lt, most, largest)):
+        limit = (
+            f"max_batch_size to {most[0]}" if config.max_batch_size
+            else f"the parameter '{name}' to '{', '.join(map(_write, built))}'"
+        )  # fmt: skip
+        yield (
+            error,
+            f"takes {what} of {_write(least)} to {_write(most)}, the config allows "
+            f"{_write(smallest)} to {_write(largest)}",
+            f"{BUILD}, or set {limit}",
+        )
+    preferred = [(size,) for size in config.dynamic_batching.preferred_batch_size]
+    preferred = preferred or ([] if config.max_batch_size else [wanted[1]])
+    if preferred and usual not in preferred:
+        text = f"made fastest for {what} of {_write(usual)}, the config prefers "
+        yield warning, text + " or ".join(map(_write, preferred)), BUILD
+
+
+def _write(sizes: tuple[int, ...]) -> str:
+    """Write sizes as the configs do."""
+    return "x".join(map(str, sizes))

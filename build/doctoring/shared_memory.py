@@ -10,12 +10,11 @@ from .inspected import CPU, Inspected, mebibytes
 SUBJECT = "shared memory"
 # Each instance starts with a region of this size, and grows it by what a batch needs.
 REGION = 2**20
-TEXT_COST = 4 / 3  # base64 of an image, against the image
 PYTHON_BACKENDS = ("python", "openvino")  # without NVIDIA's OpenVINO, ours is in Python too
 
 
 def check_shared_memory(repository: Inspected, memory: tuple[int, int] | None) -> Iterator[Finding]:
-    """Compare with Σ instances · (region + max_batch_size · (inputs + outputs of one image)).
+    """Compare with Σ instances · (region + images · (inputs + outputs of one image)).
 
     Args:
         repository: what to look at.
@@ -43,7 +42,7 @@ def check_shared_memory(repository: Inspected, memory: tuple[int, int] | None) -
     )
     remedy = (
         f"give the container --shm-size={-(-need // 2**30)}g (outside of one, remount /dev/shm "
-        "with that size), or lower max_bytes or instances of ram_preprocess"
+        "with that size), or lower max_bytes of ram_preprocess, or instances of it and ram_labels"
     )
     if free < start:
         yield error(SUBJECT, text, remedy)
@@ -58,10 +57,8 @@ def instance_bytes(repository: Inspected, model: str) -> int:
     config = repository.configs[model]
     sizes = repository.tensor_bytes()
     image = sum(sizes.get(tensor.name, 0) for tensor in (*config.input, *config.output))
-    if "max_bytes" in config.parameters:
-        image += int(int(config.parameters["max_bytes"].string_value) * TEXT_COST)
     if model == "ram_postprocess":
         # The logits again, a score and an id for each tag, and all of their names.
         vocabulary = repository.root / VOCABULARY
         image += 3 * sizes["logits"] + (vocabulary.stat().st_size if vocabulary.is_file() else 0)
-    return REGION + config.max_batch_size * image
+    return REGION + repository.largest_batch(model) * image

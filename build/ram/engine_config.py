@@ -114,12 +114,16 @@ class EngineConfig:
             Profile(source.name, *((*size, *source.shape[len(size) :]) for size in sizes))
             for source in bindings
             if source.is_input
-            for sizes in [self._sizes(source.name)]
+            for sizes in [self.sizes(source.name)]
         )
         return replace(first, others=tuple(others))
 
-    def _sizes(self, name: str) -> list[tuple[int, ...]]:
-        """Return the smallest, usual and largest sizes of an input's free dimensions."""
+    def sizes(self, name: str) -> list[tuple[int, ...]]:
+        """Return the smallest, usual and largest sizes of an input's free dimensions.
+
+        Raises:
+            EngineConfigError: a preferred batch is over the largest, or a parameter is missing.
+        """
         largest = self.model.max_batch_size
         if largest:
             preferred = max(self.model.dynamic_batching.preferred_batch_size, default=largest)
@@ -137,7 +141,7 @@ class EngineConfig:
     def _free(self, name: str, is_input: bool) -> int:
         """How many dimensions of a tensor, from its first on, are free."""
         batches = self.model.max_batch_size or not is_input
-        return 1 if batches else len(self._sizes(name)[0])
+        return 1 if batches else len(self.sizes(name)[0])
 
     def _bindings(self) -> dict[str, Binding]:
         return {
