@@ -12,13 +12,14 @@ from pathlib import Path
 from ram.checkpoint import CheckpointError, load_model
 from ram.layout import VOCABULARY
 from ram.pictures import PictureError, picture_files
-from ram.repository import Repository, sha256
+from ram.repository import Repository, RepositoryError, sha256
 from ram.served import Vocabulary
 from ram_client import RamError
+from ram_client.protocol import MODEL
 from verifying.candidates import FORMATS, VerifyError, find_candidates, typed_limits
 from verifying.comparing import Reference
 from verifying.comparison import Comparison, print_table
-from verifying.deployment import Deployment
+from verifying.deployment import OPEN_MODEL, Deployment
 
 HERE = Path(__file__).resolve().parent
 
@@ -77,9 +78,14 @@ def verify(arguments: argparse.Namespace) -> list[Comparison]:
         reference = Reference(load_model(arguments.checkpoint), vocabulary, arguments.images)
         return [reference.compare_files(candidate) for candidate in candidates]
     with Deployment(server) as deployment:
-        engine, limits = deployment.engine(typed_limits(manifest))
+        typed = typed_limits(manifest)
+        asked = {model: deployment.engine(model, typed) for model in deployment.models()}
         reference = Reference(load_model(arguments.checkpoint), vocabulary, arguments.images)
-        return [reference.compare_server(deployment, engine, limits)]
+        comparisons = [reference.compare_server(deployment, *asked[MODEL])]
+        # Of another vocabulary the server has no labels to be asked for.
+        if OPEN_MODEL in asked and not comparisons[0].problem:
+            comparisons.append(reference.compare_open_server(deployment, *asked[OPEN_MODEL]))
+        return comparisons
 
 
 def read_repository(root: Path) -> tuple[dict, Vocabulary]:
@@ -94,6 +100,8 @@ def read_repository(root: Path) -> tuple[dict, Vocabulary]:
             raise VerifyError(f"{root}: holds no model: run 'make model' first")
         manifest["checkpoint"]["sha256"]  # what all else rests on
         return manifest, Vocabulary.load(root / VOCABULARY)
+    except RepositoryError as error:
+        raise VerifyError(str(error)) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, VerifyError):
             raise

@@ -12,9 +12,11 @@ from onnx import numpy_helper
 from pipeline import NUM_TAGS, PICTURES
 from ram.layout import MANIFEST, VOCABULARY
 from ram.repository import sha256
-from triton_server import LOOPBACK, Ports
+from triton_server import LOOPBACK, Ports, TritonServer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = [f"{name}{of}" for name in ("model.onnx", "typed.onnx") for of in ("", " of ram_open_head")]
 
 
 @pytest.fixture
@@ -56,12 +58,14 @@ def state_checkpoint(root, checkpoint):
     (root / MANIFEST).write_text(json.dumps(manifest))
 
 
-def change_weights(graph):
-    """Move the logits of a head's graph by 0.05."""
+def change_weights(graph, by=0.05):
+    """Move the logits of a head's graph."""
     model = onnx.load(graph)
-    bias = next(t for t in model.graph.initializer if t.name.endswith("classifier.bias"))
-    moved = numpy_helper.to_array(bias) + 0.05
-    bias.CopyFrom(numpy_helper.from_array(moved.astype("float32"), bias.name))
+    bias = next(t for t in model.graph.initializer if "classifier.bias" in t.name)
+    moved = numpy_helper.to_array(bias) + by
+    bias.CopyFrom(
+        numpy_helper.from_array(moved.astype(numpy_helper.to_array(bias).dtype), bias.name)
+    )
     data = graph.with_name(f"{graph.name}.data")
     data.unlink()
     onnx.save(model, graph, save_as_external_data=True, location=data.name)
@@ -70,11 +74,18 @@ def change_weights(graph):
 def test_what_was_built_agrees_with_its_checkpoint(run):
     status, table, problems = run()
     assert (status, problems) == (0, [])
-    assert [line.split("│")[1:3] for line in table.splitlines() if "agrees" in line] == [
-        [" agrees ", " model.onnx "],
-        [" agrees ", " typed.onnx "],
-    ]
+    lines = [line for line in table.splitlines() if "agrees" in line]
+    assert [line.split("│")[2].strip() for line in lines] == NAMES
     assert "(limit 0.001)" in table and "(limit 0.1)" in table, "float32's limit and float16's"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "typed.onnx"])
+def test_a_head_for_ones_own_labels_with_changed_weights_fails(run, copied, name):
+    change_weights(copied / "ram_open_head" / "1" / name, by=1)
+    status, table, problems = run(repository=copied)
+    assert status == 1
+    assert {line.split(": ")[1] for line in problems} == {f"{name} of ram_open_head"}
+    assert table.count("agrees") == 3
 
 
 def test_a_graph_with_changed_weights_fails_and_the_others_do_not(run, copied):
@@ -100,18 +111,30 @@ def test_a_graph_that_no_engine_reads_is_not_passed_over(run, copied):
 
 
 def test_a_plan_that_can_not_be_run_here_is_not_passed_over(run, copied):
-    for name in ("ram_encoder", "ram_head"):
+    for name in ("ram_encoder", "ram_head", "ram_open_head"):
         (copied / name / "1" / "model.plan").write_bytes(b"no plan")
-    status, table, (problem,) = run(repository=copied)
-    assert status == 1 and problem.startswith("verify: model.plan: ")
+    status, table, problems = run(repository=copied)
+    assert status == 1
+    assert [line.split(": ")[1] for line in problems] == [
+        "model.plan",
+        "model.plan of ram_open_head",
+    ]
     assert "not compared │ model.plan" in table and "agrees       │ model.onnx" in table
 
 
 def test_half_a_pair_is_told(run, copied):
-    (copied / "ram_encoder" / "1" / "model.plan").write_bytes(b"no plan")
-    status, _, (problem,) = run(repository=copied)
+    for name in ("ram_head", "ram_open_head"):
+        (copied / "ram_encoder" / "1" / "model.plan").write_bytes(b"no plan")
+        status, _, (problem,) = run(repository=copied)
+        assert status == 1
+        assert f"{name}/1/model.plan is missing: run 'make plans'" in problem
+        (copied / name / "1" / "model.plan").write_bytes(b"no plan")
+
+
+def test_int8_that_was_never_built_is_told_with_what_it_takes(run):
+    status, _, (problem,) = run("--format", "int8.xml")
     assert status == 1
-    assert "ram_head/1/model.plan is missing: run 'make plans'" in problem
+    assert problem.endswith("int8.xml is missing: run 'make model' again, with INT8=DIR")
 
 
 def test_a_checkpoint_that_it_was_not_built_from_is_refused(run, repository, sister):
@@ -130,6 +153,14 @@ def test_a_repository_without_a_model_or_with_a_damaged_manifest_is_told(run, tm
     assert ("is damaged" if damage else "holds no model: run 'make model'") in problem
 
 
+def test_limits_that_the_manifest_lost_are_told(run, copied):
+    manifest = json.loads((copied / MANIFEST).read_text())
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"typed": {"precision": "float16"}}))
+    status, _, (problem,) = run(repository=copied)
+    assert status == 1
+    assert problem == "verify: the manifest's 'typed' is damaged: run 'make model' again"
+
+
 def test_missing_files_are_told(run, tmp_path):
     assert "no.pth: can't be read" in run(checkpoint=tmp_path / "no.pth")[2][0]
     assert "holds no images" in run("--images", tmp_path)[2][0]
@@ -145,7 +176,17 @@ def test_the_answers_of_a_server_agree_with_the_checkpoint(run, server):
     status, table, problems = run("--server", server.grpc, "--images", PICTURES)
     assert (status, problems) == (0, [])
     assert f"agrees │ {server.grpc}" in table
-    assert "openvino f32" in table and "(limit 0.001)" in table
+    assert f"agrees │ {server.grpc}, ram_open " in table
+    assert table.count("openvino f32") == 2 and "(limit 0.001)" in table
+
+
+def test_a_server_whose_head_for_ones_own_labels_is_another_fails(run, copied):
+    change_weights(copied / "ram_open_head" / "1" / "model.onnx")
+    with TritonServer(copied) as server:
+        status, table, problems = run("--server", server.grpc, repository=copied)
+    assert status == 1 and f"agrees  │ {server.grpc} " in table
+    wrong = f"verify: {server.grpc}, ram_open: largest logit difference 0.05, the limit is 0.001"
+    assert problems[0] == wrong
 
 
 def test_a_server_of_another_model_fails_and_by_how_much_is_told(run, server, sister):

@@ -97,13 +97,20 @@ class LoadedEngine:
         return EngineError(f"{self._name} {text}{reason}")
 
 
-def engine_tagger(encoder: LoadedEngine, head: LoadedEngine) -> Tagger:
-    """Return both engines as one function of pixels."""
+def engine_tagger(encoder: LoadedEngine, head: LoadedEngine, **given: np.ndarray) -> Tagger:
+    """Return both engines as one function of pixels.
+
+    Args:
+        encoder: the encoder's.
+        head: the head's.
+        given: what the head takes beside the image embeddings, by its names.
+    """
+    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in given.items()}
     stream = torch.cuda.Stream()  # on the default one TensorRT would wait after each run
 
     def tag(pixels: np.ndarray) -> np.ndarray:
         with torch.cuda.stream(stream):
             image_embeds = encoder(pixels=torch.from_numpy(pixels).cuda())["image_embeds"]
-            return head(image_embeds=image_embeds)["logits"].cpu().numpy()
+            return head(image_embeds=image_embeds, **on_gpu)["logits"].cpu().numpy()
 
     return tag

@@ -29,7 +29,7 @@ __all__ = ["ENCODER", "HEAD", "MANIFEST", "PREPROCESSING", "STAGING_PREFIX", "VO
 
 
 class RepositoryError(ValueError):
-    """The model repository can't be written; the message says why, in one line."""
+    """The model repository can't be used or written; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,21 @@ class Repository:
         (staging / MANIFEST.name).replace(self.root / MANIFEST)
 
     def manifest(self) -> dict | None:
-        """Return what `install` wrote last, or None where no model is installed."""
+        """Return what `install` wrote last, or None where no model is installed.
+
+        Raises:
+            RepositoryError: it can't be read.
+        """
         path = self.root / MANIFEST
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            manifest = None
+        if not isinstance(manifest, dict):
+            raise RepositoryError(f"{path}: is damaged: run 'make model' again")
+        return manifest
 
     def _copy_static_files(self) -> None:
         """Bring configs and Python models into a repository other than the project's own."""

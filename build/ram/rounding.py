@@ -54,15 +54,19 @@ class RoundedGraph:
 
 
 class RoundedTagger:
-    """A typed encoder and head as one function of pixels, a `Tagger`."""
+    """A typed encoder and head as one function of pixels, a `Tagger`.
 
-    def __init__(self, encoder_path: Path, head_path: Path) -> None:
+    What the head takes beside the image embeddings is given once, by its names.
+    """
+
+    def __init__(self, encoder_path: Path, head_path: Path, **given: np.ndarray) -> None:
         self.encoder, self.head = RoundedGraph(encoder_path), RoundedGraph(head_path)
+        self.given = given
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Tag (B, size, size, 3) uint8; returns (B, tags) float32."""
         image_embeds = self.encoder(pixels=pixels)["image_embeds"]
-        return self.head(image_embeds=image_embeds)["logits"]
+        return self.head(image_embeds=image_embeds, **self.given)["logits"]
 
     def largest_activation(self) -> tuple[str, float]:
         """Return the half-precision tensor that grew largest so far, and how large."""

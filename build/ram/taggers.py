@@ -23,8 +23,14 @@ def torch_tagger(model: RAM) -> Tagger:
     return tag
 
 
-def onnx_tagger(encoder_path: Path, head_path: Path) -> Tagger:
-    """Return both graphs, run by OpenVINO in float32 as the CPU profile does, as one function."""
+def onnx_tagger(encoder_path: Path, head_path: Path, **given: np.ndarray) -> Tagger:
+    """Return both graphs, run by OpenVINO in float32 as the CPU profile does, as one function.
+
+    Args:
+        encoder_path: the encoder's graph.
+        head_path: the head's.
+        given: what the head takes beside the image embeddings, by its names.
+    """
     precision = {"INFERENCE_PRECISION_HINT": "f32"}
     encoder, head = (
         openvino.Core().compile_model(path, "CPU", precision) for path in (encoder_path, head_path)
@@ -33,7 +39,7 @@ def onnx_tagger(encoder_path: Path, head_path: Path) -> Tagger:
     def tag(pixels: np.ndarray) -> np.ndarray:
         image_embeds = encoder(pixels)["image_embeds"]
         # A copy: the engine writes the next answer into the same buffer.
-        return head(image_embeds)["logits"].copy()
+        return head({"image_embeds": image_embeds, **given})["logits"].copy()
 
     return tag
 

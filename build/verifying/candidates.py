@@ -1,14 +1,16 @@
-"""What the version folders hold, each pair of files as a function of pixels."""
+"""What the version folders hold, each encoder and head as a function of pixels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from ram.agreement import FLOAT32, Limits
 from ram.cuda_device import first_device
 from ram.engine import load_tensorrt
 from ram.int8 import LIMITS as INT8_LIMITS
-from ram.layout import ENCODER, HEAD, INT8_ENCODER, PLAN, TYPED_ENCODER
+from ram.layout import ENCODER, HEAD, INT8_ENCODER, LABELS, OPEN_HEAD, PLAN, TYPED_ENCODER
 from ram.loaded_engine import LoadedEngine, engine_tagger, require_cuda
 from ram.rounding import RoundedTagger
 from ram.taggers import Tagger, onnx_tagger
@@ -26,7 +28,7 @@ class Candidate:
     """A pair of files that should compute what PyTorch does.
 
     Attributes:
-        name: what both files are called.
+        name: what both files are called, and of which head where it is not that of `ram`.
         limits: what they may differ by.
         load: returns what runs them, and its name.
     """
@@ -37,13 +39,20 @@ class Candidate:
 
 
 def typed_limits(manifest: dict) -> Limits | None:
-    """Return the limits of the half-precision graphs, None where none were built."""
+    """Return the limits of the half-precision graphs, None where none were built.
+
+    Raises:
+        VerifyError: the manifest has no such limits.
+    """
     typed = manifest.get("typed")
-    return typed and Limits(**{name: typed["limits"][name] for name in FIGURES})
+    try:
+        return typed and Limits(**{name: float(typed["limits"][name]) for name in FIGURES})
+    except (KeyError, TypeError, ValueError) as error:
+        raise VerifyError("the manifest's 'typed' is damaged: run 'make model' again") from error
 
 
 def find_candidates(root: Path, manifest: dict, formats: Sequence[str] = ()) -> list[Candidate]:
-    """List the pairs of files that are there.
+    """List the pairs of files that are there: the encoder with each head.
 
     Args:
         root: the model repository.
@@ -55,7 +64,10 @@ def find_candidates(root: Path, manifest: dict, formats: Sequence[str] = ()) -> 
     """
     found = []
     for name, run in FORMATS.items():
-        paths = [root / folder.with_name(name) for folder in (ENCODER, HEAD)]
+        folders = [ENCODER, HEAD]
+        if name != INT8_ENCODER.name and (root / OPEN_HEAD.parts[0]).is_dir():
+            folders.append(OPEN_HEAD)
+        paths = [root / folder.with_name(name) for folder in folders]
         there = [path for path in paths if path.is_file()]
         if name not in formats and (formats or not there):
             continue
@@ -64,35 +76,49 @@ def find_candidates(root: Path, manifest: dict, formats: Sequence[str] = ()) -> 
         limits = FIXED_LIMITS.get(name) or typed_limits(manifest)
         if limits is None:
             raise VerifyError(f"the manifest has no limits for {name}: run 'make model' again")
-        found.append(Candidate(name, limits, lambda run=run, paths=paths: run(manifest, *paths)))
+        encoder, head, *open_heads = paths
+        found.append(Candidate(name, limits, partial(run, manifest, encoder, head)))
+        for path in open_heads:
+            load = partial(_run_open, run, manifest, encoder, path, root / LABELS)
+            found.append(Candidate(f"{name} of {OPEN_HEAD.parts[0]}", limits, load))
     if not found:
         raise VerifyError(f"{root}: holds no graphs: run 'make model' first")
     return found
 
 
 def _remedy(name: str) -> str:
+    if name == INT8_ENCODER.name:
+        return ": run 'make model' again, with INT8=DIR"
     return ": run 'make plans' where the GPU is" if name == PLAN else ": run 'make model' again"
 
 
-def _run_float32(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
-    return onnx_tagger(encoder, head), "OpenVINO, float32"
+def _run_open(
+    run: Callable, manifest: dict, encoder: Path, head: Path, labels: Path
+) -> tuple[Tagger, str]:
+    """Give the head the labels that the server gives it for the vocabulary's names."""
+    embeddings = np.load(labels / "label_embeds.npy")
+    return run(manifest, encoder, head, label_embeds=embeddings.reshape(len(embeddings), -1))
 
 
-def _run_rounded(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
+def _run_float32(manifest: dict, *paths: Path, **given: np.ndarray) -> tuple[Tagger, str]:
+    return onnx_tagger(*paths, **given), "OpenVINO, float32"
+
+
+def _run_rounded(manifest: dict, *paths: Path, **given: np.ndarray) -> tuple[Tagger, str]:
     precision = manifest["typed"]["precision"]
-    return RoundedTagger(encoder, head), f"ONNX Runtime, rounded to {precision}"
+    return RoundedTagger(*paths, **given), f"ONNX Runtime, rounded to {precision}"
 
 
 def _run_int8(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
     return onnx_tagger(encoder, head), "OpenVINO, INT8, the rest float32"
 
 
-def _run_plans(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
+def _run_plans(manifest: dict, *paths: Path, **given: np.ndarray) -> tuple[Tagger, str]:
     """Load plans; raises DeviceError or EngineError where that is impossible."""
     device, trt = first_device(), load_tensorrt()
     require_cuda()
-    engines = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in (encoder, head))
-    return engine_tagger(*engines), f"TensorRT {trt.__version__} on {device.name}"
+    engines = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in paths)
+    return engine_tagger(*engines, **given), f"TensorRT {trt.__version__} on {device.name}"
 
 
 # What may stand in a version folder, and what runs it.

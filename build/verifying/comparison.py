@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 160  # where the output is no terminal
+WIDTH = 200  # where the output is no terminal
 
 
 @dataclass(frozen=True)

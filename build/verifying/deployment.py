@@ -12,11 +12,12 @@ from ram.served import Vocabulary, select, sigmoid
 from ram_client import Tag
 from ram_client.channel import channel_arguments
 from ram_client.errors import from_triton
-from ram_client.protocol import MODEL, read_tags, tag_request
-from tritonclient.grpc import InferenceServerClient, InferRequestedOutput
+from ram_client.protocol import MODEL, OPEN_SUFFIX, read_tags, tag_request
+from tritonclient.grpc import InferenceServerClient, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
-ENGINES = ("ram_encoder", "ram_head")
+OPEN_MODEL = MODEL + OPEN_SUFFIX
+ENGINES = {MODEL: ("ram_encoder", "ram_head"), OPEN_MODEL: ("ram_encoder", "ram_open_head")}
 HINT = "INFERENCE_PRECISION_HINT"
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
 # between float32 and bfloat16, and does not tell.
@@ -30,7 +31,7 @@ SAME_SCORE = 1e-5  # the server's numpy may round a score otherwise than ours
 
 
 class Deployment:
-    """A server that serves the ensemble; a context manager. All its calls raise `RamError`."""
+    """A server that serves the ensembles; a context manager. All its calls raise `RamError`."""
 
     def __init__(self, server: str) -> None:
         """Connect on first use to a gRPC endpoint, `host:port`."""
@@ -52,14 +53,23 @@ class Deployment:
         """How many images a request may have."""
         return max(self._config(MODEL).get("max_batch_size", 0), 1)
 
-    def engine(self, typed: Limits | None) -> tuple[str, Limits]:
+    def models(self) -> list[str]:
+        """Return the ensembles that it serves: `ram`, and `ram_open` where that is ready."""
+        try:
+            is_open = self._triton.is_model_ready(OPEN_MODEL, client_timeout=TIMEOUT)
+        except InferenceServerException as error:
+            raise from_triton(error, server=self.server, timeout=TIMEOUT) from error
+        return [MODEL, *([OPEN_MODEL] if is_open else [])]
+
+    def engine(self, model: str, typed: Limits | None) -> tuple[str, Limits]:
         """What computes, by the configs that are served, and what that may differ by.
 
         Args:
+            model: the ensemble.
             typed: the limits of TensorRT's half precision, where the repository has them.
         """
         backends, limits = [], []
-        for name in ENGINES:
+        for name in ENGINES[model]:
             config = self._config(name)
             backend = config.get("backend") or config.get("platform", "unknown")
             hint = config.get("parameters", {}).get(HINT, {}).get("string_value", "")
@@ -77,11 +87,27 @@ class Deployment:
         """Tag encoded images; returns each one's tags, and the logits (images, tags)."""
         request = tag_request(images)
         request["outputs"].append(InferRequestedOutput("logits"))
+        result = self._infer(request)
+        return read_tags(result), result.as_numpy("logits")
+
+    def answer_open(
+        self, images: Sequence[bytes], labels: Sequence[str]
+    ) -> tuple[list[list[Tag]], np.ndarray]:
+        """Ask for labels, whatever their scores; the logits (images, labels) are of the scores."""
+        tags = read_tags(self._infer(tag_request(images, labels=labels, threshold=0)))
+        scores = np.zeros((len(images), len(labels)))
+        for row, answered in zip(scores, tags, strict=True):
+            for tag in answered:
+                if 0 <= tag.id < len(row):  # `wrong_tag` tells of others
+                    row[tag.id] = tag.score
+        with np.errstate(divide="ignore"):  # a score of 0 or 1 has an infinite logit
+            return tags, np.log(scores) - np.log1p(-scores)
+
+    def _infer(self, request: dict) -> InferResult:
         try:
-            result = self._triton.infer(**request, client_timeout=TIMEOUT)
+            return self._triton.infer(**request, client_timeout=TIMEOUT)
         except InferenceServerException as error:
             raise from_triton(error, server=self.server, timeout=TIMEOUT) from error
-        return read_tags(result), result.as_numpy("logits")
 
     def _config(self, model: str) -> dict:
         try:
