@@ -5,6 +5,7 @@ Needs Python alone. Exit status 0 where the answer is a tag, else 1 with one lin
 
 import argparse
 import base64
+import http.client
 import json
 import sys
 import urllib.error
@@ -52,6 +53,9 @@ def tag(url: str, picture: Path, timeout: float) -> tuple[str, float]:
         raise HealthError(f"the server answers {error.code}: {text}") from error
     except (OSError, ValueError) as error:
         raise HealthError(getattr(error, "reason", None) or str(error)) from error
+    except http.client.HTTPException as error:  # no HTTP, or no URL
+        reason = " ".join(str(error).split())
+        raise HealthError(f"{type(error).__name__}: {reason}") from error
     return read_answer(answer)
 
 

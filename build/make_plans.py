@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ram.cuda_device import DeviceError, first_device
@@ -64,7 +65,7 @@ def make_plans(arguments: argparse.Namespace) -> None:
     )
     for graph in graphs_of(arguments.repository):
         with ProgressLine(graph.parts[0]) as progress:
-            builder.make(graph, progress, arguments.force)
+            replace(builder, say=progress.say).make(graph, progress, arguments.force)
 
 
 def try_graphs(repository: Path) -> None:
@@ -126,12 +127,23 @@ class ProgressLine:
             print(text, file=sys.stderr, flush=True)
             self.told = now
 
+    def say(self, text: str) -> None:
+        """Print a line on stdout, in the place of this one."""
+        self.clear()
+        print(text, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away: the next one starts where it stood."""
+        if self.width:
+            sys.stderr.write("\r" + " " * self.width + "\r")
+            sys.stderr.flush()
+            self.width = 0
+
     def __enter__(self) -> "ProgressLine":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.width:  # the next line starts where this one stood
-            sys.stderr.write("\r" + " " * self.width + "\r")
+        self.clear()
 
 
 if __name__ == "__main__":

@@ -100,10 +100,10 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     add("--image-size", type=int, choices=(224, 384), default=384)
     add("--tags", type=int, default=4585)
     add("--precision", choices=HALVES, default="float16", help="default: %(default)s")
-    add("--batches", type=int, nargs="+", default=BATCHES, metavar="SIZE",
+    add("--batches", type=positive, nargs="+", default=BATCHES, metavar="SIZE",
         help="default: 1 2 4 8 16 32")  # fmt: skip
     add("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR")
-    add("--repeats", type=int, default=7, help="turns of each (default: %(default)s)")
+    add("--repeats", type=positive, default=7, help="turns of each (default: %(default)s)")
     add("--seconds", type=float, default=0.5, help="of each turn (default: %(default)s)")
     add("--warm-up", type=float, default=2.0, metavar="SECONDS", help="default: %(default)s")
     add("--eager", action="store_true", help="leave PyTorch uncompiled")
@@ -111,8 +111,21 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(command_line)
 
 
+def positive(text: str) -> int:
+    """Read a number of something.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or there is nothing of it.
+    """
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 on")
+
+
 def report(arguments: argparse.Namespace) -> None:
     """Print the table, and write the JSON once all of it is measured."""
+    if arguments.json:
+        require_writable(arguments.json)  # before anything that takes long
     engine = arguments.engine or choose_engine()
     on_gpu = engine != OPENVINO
     device = first_device().name if on_gpu else processor()
@@ -198,12 +211,35 @@ def measure_batch(
         yield Row(part, len(pixels), figures)
 
 
+def require_writable(path: Path) -> None:
+    """Check that a file can be written.
+
+    Raises:
+        MeasureError: it can't.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise MeasureError(f"{path}: can't be written ({error.strerror})") from error
+    if path.is_dir():
+        raise MeasureError(f"{path}: is a folder")
+
+
 def write_json(path: Path, contents: dict) -> None:
-    """Write the figures, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the figures, at once or not at all.
+
+    Raises:
+        MeasureError: the file can't be written.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise MeasureError(f"{path}: can't be written ({error.strerror})") from error
 
 
 def _stream(on_gpu: bool) -> contextlib.AbstractContextManager:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 from triton_server import LOOPBACK, TritonServer
 
@@ -40,6 +41,29 @@ def test_a_port_that_is_open_and_never_answers_is_unhealthy():
         address = f"{LOOPBACK}:{silent.getsockname()[1]}"
         status, _, error = check(address, "--timeout", "0.5")
     assert (status, error) == (1, "unhealthy: timed out\n")
+
+
+def test_what_is_no_http_server_or_address_is_told_in_one_line():
+    with socket.create_server((LOOPBACK, 0)) as other:
+
+        def greet():
+            connection, _ = other.accept()
+            with connection:
+                connection.sendall(b"220 mail\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1024):  # closed with something unread it would be reset
+                    pass
+
+        thread = Thread(target=greet)
+        thread.start()
+        status, _, error = check(f"{LOOPBACK}:{other.getsockname()[1]}")
+        thread.join()
+    assert (status, error) == (1, "unhealthy: BadStatusLine: 220 mail\n")
+    status, _, error = check("localhost:8000/a b")
+    assert status == 1 and error.startswith(
+        "unhealthy: InvalidURL: URL can't contain control characters"
+    )
+    assert error.count("\n") == 1
 
 
 def test_a_server_without_the_model_is_unhealthy(repository, tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import sys
+from io import StringIO
 from types import ModuleType
 
 import make_plans
@@ -78,6 +79,22 @@ def test_plans_are_built_once_and_again_if_forced(make):
     assert not set(built().items()) & set(made.items())
 
 
+def test_on_a_terminal_each_result_stands_in_the_place_of_the_progress(make, monkeypatch):
+    class Terminal(StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, screen)
+    assert make_plans.main(["--repository", str(make.root), "--builder-level", "0"]) == 0
+    *lines, rest = screen.getvalue().split("\n")
+    for line, model in zip(lines, MODELS, strict=True):
+        *_, blank, shown = line.split("\r")
+        assert blank.isspace() and shown.startswith(f"{model}: {make.root}"), line
+    assert rest == ""
+
+
 def test_a_plan_of_a_model_that_differs_in_its_labels_alone_is_built_anew(make, tmp_path):
     make()
     weights = golden_weights()
@@ -91,6 +108,15 @@ def test_a_plan_of_a_model_that_differs_in_its_labels_alone_is_built_anew(make, 
     said = make()
     assert said.pop("ram_head").endswith(" MiB")
     assert said == {model: KEPT[model] for model in said}
+
+
+@pytest.mark.parametrize("manifest", ["{", "[1]"])
+def test_a_damaged_manifest_is_one_line(make, capsys, manifest):
+    path = make.root / "ram/1/manifest.json"
+    path.write_text(manifest)
+    assert make_plans.main(["--repository", str(make.root)]) == 1
+    said = capsys.readouterr().err
+    assert said == f"make plans: {path}: is damaged: run 'make model' again\n"
 
 
 def test_an_engine_of_tensorrt_rtx_never_becomes_a_plan(repository):

@@ -45,6 +45,23 @@ def test_a_table_tells_encoder_head_and_both_at_each_batch_size(figures, tmp_pat
     assert max(told["largest_logit_difference"].values()) < 1e-3
 
 
+@pytest.mark.parametrize("option", ["--repeats", "--batches"])
+def test_no_turns_and_empty_batches_are_refused_in_a_line(figures, capsys, option):
+    with pytest.raises(SystemExit) as left:
+        figures(option, "0")
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"argument {option}: '0' is no number from 1 on\n")
+
+
+def test_figures_that_can_not_be_written_are_told_before_anything_is_measured(figures, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, out, error = figures("--json", tmp_path / "file" / "figures.json")
+    assert (status, out, error.count("\n")) == (1, "", 1)
+    assert error.startswith(f"measure_gpu: {tmp_path}/file/figures.json: can't be written (")
+    status, out, error = figures("--json", tmp_path)
+    assert (status, out, error) == (1, "", f"measure_gpu: {tmp_path}: is a folder\n")
+
+
 def test_an_engine_whose_answers_are_wrong_gets_no_figures(figures, monkeypatch):
     def make_wrong(engine, model, *_):
         right = make_pytorch(model, torch.float32, "cpu", compiled=False)

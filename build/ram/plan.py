@@ -90,7 +90,8 @@ class PlanBuilder:
         return True
 
     def _facts(self, graph: Path, profiles: dict) -> dict:
-        typed = (self.repository.manifest() or {}).get("typed") or {}
+        typed = (self.repository.manifest() or {}).get("typed")
+        precision = typed.get("precision") if isinstance(typed, dict) else None
         # Models of one shape have the same graph: what tells them apart lies beside it.
         weights = graph.with_name(f"{graph.name}.data")
         return {
@@ -100,7 +101,7 @@ class PlanBuilder:
             "flavour": TENSORRT,
             "gpu": self.device.name,
             "compute_capability": self.device.compute_capability,
-            "precision": "float32" if graph.name == TEXT_ENCODER.name else typed.get("precision"),
+            "precision": "float32" if graph.name == TEXT_ENCODER.name else precision,
             "profiles": profiles,
             "builder_level": self.options.level,
             "version_compatible": self.options.version_compatible,
