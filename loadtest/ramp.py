@@ -72,7 +72,7 @@ class Ramp(LoadTestShape):
         self._rate = 0.0
         self._waited = False
         self.is_over = False
-        self._asked_for_users = False
+        self._asked_for_users = self._gave_up = False
 
     def tick(self) -> tuple[int, float] | None:
         """Go on, once a second; None ends the run."""
@@ -81,7 +81,8 @@ class Ramp(LoadTestShape):
             self._asked_for_users = True
         elif not self.levels and self.environment.runner.user_count < users:
             # Workers first make their pictures; where they can't, no users come.
-            if self.get_run_time() > SPAWN_TIMEOUT:
+            self._gave_up = self.get_run_time() > SPAWN_TIMEOUT
+            if self._gave_up:
                 return None
         elif not self._go_on(time.perf_counter()):
             return None
@@ -129,7 +130,7 @@ class Ramp(LoadTestShape):
 
     def _summary(self) -> str:
         limit = f"p99 of {self.limits.max_p99:g} ms"
-        if not self._rate:
+        if self._gave_up:
             return "no knee: no users came to send requests"
         if not self.is_over:
             kept = f"{self.search.good:.1f} requests/s kept the {limit}" if self.search.good else ""

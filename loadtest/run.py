@@ -4,6 +4,7 @@ Distributed, the master takes the expected answers and judges the run; workers s
 """
 
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,8 +42,10 @@ class Run:
     """One process's part in the test, as locust's events call for it."""
 
     def __init__(self, environment: Environment):
-        # An interrupt is told in the verdict; gevent would print its name besides.
-        gevent.get_hub().NOT_ERROR += (KeyboardInterrupt,)
+        # An interrupt is for locust's main greenlet: gevent prints the name of one that hits another.
+        gevent.signal_handler(
+            signal.SIGINT, gevent.get_hub().handle_system_error, KeyboardInterrupt, None
+        )
         prepare_grpc()  # not earlier: --processes forks before this
         self.environment = environment
         self.preparation = Preparation(environment)
