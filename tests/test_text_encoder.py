@@ -156,6 +156,32 @@ def test_the_same_names_cost_the_text_encoder_nothing_again(open_client, picture
     assert again["scores"].tolist() == first["scores"].tolist()
 
 
+def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(open_client, picture):
+    before = encoder_inferences(open_client)
+    answered = []
+    with ThreadPoolExecutor(4) as threads:
+
+        def send(who, labels):
+            done = threads.submit(ask_open, open_client, [picture], labels, threshold=0)
+            done.add_done_callback(lambda _: answered.append(who))
+            return done
+
+        many = [send("many", [f"{animal} {n}" for n in range(400)]) for animal in ("newt", "toad")]
+        while encoder_inferences(open_client) < before + 4:
+            assert not answered
+        few = [send("known", ["tag 1"]), send("few", ["axolotl"])]
+        assert [done.result()["count"].item() for done in (*many, *few)] == [400, 400, 1, 1]
+    assert answered[:2] == ["known", "few"]
+
+
+def test_more_new_names_than_the_limit_are_refused(open_client, picture):
+    with pytest.raises(InferenceServerException) as refused:
+        ask_open(open_client, [picture], ["tag 1", *(f"too many {n}" for n in range(1001))])
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+    message = "labels: 1001 not in the vocabulary are over the limit of 1000 (max_new_labels): make"
+    assert message in refused.value.message()
+
+
 def test_chinese_names_that_the_request_gives_are_answered(open_client, picture):
     outputs = ask_open(
         open_client, [picture], ["unicorn", "tag 2"], labels_zh=["独角兽", ""], threshold=0

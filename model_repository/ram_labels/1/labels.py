@@ -24,10 +24,12 @@ class Limits:
 
     Attributes:
         max_labels: how many labels.
+        max_new_labels: how many of them the vocabulary may lack.
         max_name_bytes: length of a name, in bytes of UTF-8.
     """
 
     max_labels: int = 5000
+    max_new_labels: int = 1000
     max_name_bytes: int = 200
 
 
@@ -156,6 +158,19 @@ def read_chinese_names(
     if len(labels_zh) != count:
         raise RequestError(f"labels_zh: {len(labels_zh)} names for {count} labels")
     return [_read_name("labels_zh", index, label, limits) for index, label in enumerate(labels_zh)]
+
+
+def require_few_new(names: Sequence[str], limits: Limits) -> None:
+    """Check how many names the text encoder is asked for.
+
+    Raises:
+        RequestError: too many; the message says what long lists are for.
+    """
+    if len(names) > limits.max_new_labels:
+        raise RequestError(
+            f"labels: {len(names)} not in the vocabulary are over the limit of "
+            f"{limits.max_new_labels} (max_new_labels): make vocabulary takes long lists"
+        )
 
 
 def refuse(names: Sequence[str]) -> np.ndarray:

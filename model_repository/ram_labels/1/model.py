@@ -6,12 +6,23 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .labels import KnownLabels, Limits, RequestError, read_chinese_names, read_names, refuse
+from .labels import (
+    KnownLabels,
+    Limits,
+    RequestError,
+    read_chinese_names,
+    read_names,
+    refuse,
+    require_few_new,
+)
 
 TEXT_MODEL = "ram_text"
 # The build writes it with the text encoder. Asking Triton whether a model is there is no way out:
 # 24.10 does not answer a Python model that asks, or infers with, one that the repository lacks.
 TEXT_ENCODER = "text_encoder.json"
+# Asked for at once: requests take turns at ram_text. One whose client has left goes on to its end:
+# 24.10 does not tell an ensemble's step that the request was cancelled (seen).
+NAMES_AT_ONCE = 16
 
 
 class TritonPythonModel:
@@ -21,10 +32,11 @@ class TritonPythonModel:
         """Read the limits from config.pbtxt, and what the build wrote."""
         parameters = json.loads(args["model_config"])["parameters"]
         values = {name: value["string_value"] for name, value in parameters.items()}
-        self.limits = Limits(**{name: int(values[name]) for name in Limits.__annotations__})
+        given = [name for name in Limits.__annotations__ if name in values]
+        self.limits = Limits(**{name: int(values[name]) for name in given})
         folder = Path(__file__).parent
         self.known = KnownLabels.load(folder, float(values["default_threshold"]))
-        self.embed_others = embed_text if (folder / TEXT_ENCODER).is_file() else refuse
+        self.embed_others = self.embed if (folder / TEXT_ENCODER).is_file() else refuse
 
     def execute(self, requests):
         """Answer each request on its own: an error stays with the request that has it."""
@@ -45,9 +57,15 @@ class TritonPythonModel:
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
+    def embed(self, names):
+        """Have ram_text embed new names, some at a time: (names, width) float32."""
+        require_few_new(names, self.limits)
+        starts = range(0, len(names), NAMES_AT_ONCE)
+        return np.concatenate([embed_text(names[at : at + NAMES_AT_ONCE]) for at in starts])
+
 
 def embed_text(names):
-    """Have ram_text embed names."""
+    """Have ram_text embed names: (names, width) float32."""
     labels = np.array([name.encode() for name in names], np.object_)
     response = pb_utils.InferenceRequest(
         model_name=TEXT_MODEL,
