@@ -231,8 +231,17 @@ def test_an_embedding_of_another_width_is_refused_by_the_inputs_name(
     path = root / "ram_labels" / "1" / "label_embeds.npy"
     np.save(path, np.concatenate([np.load(path)] * 2, axis=2))
     with TritonServer(root) as server, grpc.InferenceServerClient(server.grpc) as client:
-        with pytest.raises(InferenceServerException, match=r"labels: the text encoder's embedd"):
-            ask_open(client, [picture], ["dragon"])
+        for labels, message in (
+            (
+                ["dragon"],
+                "labels: the text encoder's embeddings have shape (1, 64), this model takes",
+            ),
+            (["tag 1", "tag 2"], "label_embeds: (2, 128), the model takes (?, 64)"),
+        ):
+            with pytest.raises(InferenceServerException) as refused:
+                ask_open(client, [picture], labels)
+            assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+            assert message in refused.value.message() and "\n" not in refused.value.message()
         assert ask(client, [picture], threshold=0)["count"] == 40
 
 

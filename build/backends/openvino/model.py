@@ -21,6 +21,10 @@ REMEDIES = {"int8.xml": "run 'make model' with INT8=DIR, or name model.onnx in c
 TYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
+class ShapeError(ValueError):
+    """An input has a shape that the model does not take; the message starts with its name."""
+
+
 class TritonPythonModel:
     """Runs one OpenVINO or ONNX model on the CPU."""
 
@@ -50,10 +54,13 @@ class TritonPythonModel:
         """Run all requests as one batch: the dynamic batcher has made them fit together."""
         try:
             feeds, sizes = gather(requests, self.inputs)
+            self.check(feeds)
             results = self.model(feeds)
+        except ShapeError as error:
+            return fail(requests, str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # one that left `execute` would be sent with its traceback
-            failure = pb_utils.TritonError(f"{type(error).__name__}: {error}")
-            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+            message = f"{type(error).__name__}: {error}".splitlines()[0]  # OpenVINO's have many
+            return fail(requests, message, pb_utils.TritonError.INTERNAL)
         ends = np.cumsum(sizes)
         return [
             pb_utils.InferenceResponse(
@@ -61,6 +68,20 @@ class TritonPythonModel:
             )
             for size, end in zip(sizes, ends, strict=True)
         ]
+
+    def check(self, feeds):
+        """Raise `ShapeError` where an input does not have the shape that the model takes."""
+        for name, array in feeds.items():
+            takes = self.model.input(name).partial_shape
+            if not takes.compatible(openvino.PartialShape(list(array.shape))):
+                sizes = ("?" if size.is_dynamic else str(size) for size in takes)
+                raise ShapeError(f"{name}: {array.shape}, the model takes ({', '.join(sizes)})")
+
+
+def fail(requests, message, code):
+    """Answer each of the requests with the same error, one line of text."""
+    failure = pb_utils.TritonError(message, code)
+    return [pb_utils.InferenceResponse(error=failure) for _ in requests]
 
 
 def gather(requests, names):
