@@ -229,6 +229,9 @@ def _names(file: str) -> list[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8"
         raise argparse.ArgumentTypeError(f"{file}: {reason}") from error
+    for number, line in enumerate(lines, 1):
+        if "\t" in line.strip():
+            raise argparse.ArgumentTypeError(f"{file}, line {number}: holds more than a name")
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -30,7 +30,8 @@ class Tables:
         table = Table(box=None, padding=(0, 2), show_header=False)
         for tag in tags:
             score = Text(f"{tag.score:.3f}", style="cyan")
-            table.add_row(score, Text(tag.name), Text(tag.name_zh))
+            marks = [] if tag.known else [Text("not the model's own", style="dim")]
+            table.add_row(score, Text(tag.name), Text(tag.name_zh), *marks)
         self._console.print(table)
         self._console.print()
 

@@ -123,6 +123,9 @@ def _image_tensor(images: Sequence[bytes]) -> np.ndarray:
 
 def _encode_names(tensor: str, names: str | Iterable[str] | None) -> list[bytes]:
     names = [names] if isinstance(names, str) else list(names or ())
+    for name in names:
+        if not isinstance(name, str):
+            raise InvalidRequest(f"{tensor}: {name!r} is no str")
     try:
         return [name.encode() for name in names]
     except UnicodeEncodeError as error:

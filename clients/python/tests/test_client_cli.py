@@ -4,9 +4,12 @@ import asyncio
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from ram_client.cli import _in_order
+from ram_client.output import Tables
+from ram_client.tag import Tag
 
 
 def lines(text):
@@ -30,6 +33,20 @@ def test_wrong_usage(ram_tag, arguments, complaint):
     done = ram_tag(*arguments)
     assert done.returncode == 2
     assert complaint in lines(done.stderr)[-1]
+
+
+def test_a_list_of_labels_with_more_than_names_is_refused_with_its_line(ram_tag, tmp_path):
+    (tmp_path / "mine.txt").write_text("cat\napple\t苹果\t0.3\n", encoding="utf-8")
+    done = ram_tag("a.jpg", "--labels", "mine.txt")
+    assert done.returncode == 2
+    assert lines(done.stderr)[-1].endswith("mine.txt, line 2: holds more than a name")
+
+
+def test_the_table_marks_tags_that_are_not_the_models_own(capsys):
+    Tables().add(Path("a.jpg"), [Tag("cat", "猫", 0.9, 0), Tag("elf", "", 0.6, 1, known=False)])
+    _, cat, elf, *_ = lines(capsys.readouterr().out)
+    assert cat.split() == ["0.900", "cat", "猫"]
+    assert elf.split() == ["0.600", "elf", "not", "the", "model's", "own"]
 
 
 def test_help_names_every_default(ram_tag):

@@ -80,7 +80,11 @@ def test_a_single_name_is_not_taken_for_its_letters():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"top_k": 2**40}, {"top_k": -(2**40)}, {"exclude": ["\udcff"]}, {"labels": ["\udcff"]}],
+    [
+        {"top_k": 2**40},
+        {"top_k": -(2**40)},
+        *({name: [value]} for name in ("exclude", "labels") for value in ("\udcff", b"cat", 1)),
+    ],
 )
 def test_what_no_tensor_can_hold_is_refused(setting):
     (name,) = setting
