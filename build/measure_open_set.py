@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from demo.dataset import Image, load_dataset
 from demo.splits import TEST_SEEN, TEST_UNSEEN
-from demo.text_encoder import embed_names
 from demo.vocabulary import read_tags
 from ram.checkpoint import CheckpointError, load_model
 from ram.model import RAM
@@ -26,6 +25,9 @@ SPLITS = {
     TEST_UNSEEN: "concepts that training never showed",
     TEST_SEEN: "concepts that it showed under other tags",
 }
+# Files that make makes.
+PACKAGES = ".venv/.installed-training"
+DATA = "runs/demo/features.npy"
 BATCH = 64
 SHUFFLES = 20
 
@@ -34,18 +36,23 @@ def main(command_line: Sequence[str] | None = None) -> int:
     """Measure and print a table, or say what is missing; returns the exit status."""
     arguments = parse_arguments(command_line)
     try:
+        from demo.text_encoder import embed_names
+
         model = load_model(arguments.checkpoint)
         _, manifest = load_dataset(arguments.data)
-    except (CheckpointError, FileNotFoundError) as error:
-        print(f"measure open set: {error}", file=sys.stderr)
-        return 1
+    except ImportError as error:
+        return fail(f"needs the package {error.name}: 'make {PACKAGES}' installs it")
+    except FileNotFoundError:
+        return fail(f"no data set in {arguments.data}: 'make {DATA}' makes the demo's")
+    except CheckpointError as error:
+        return fail(str(error))
     images = Images(arguments.data / "images.npy", model.variant.image_size)
     print("| split | what | drawings | names | mAP | of shuffled scores | best name right |")
     print("|---|---|---|---|---|---|---|")
     for split, what in SPLITS.items():
         chosen = without_tags_of_their_own(manifest, split)
         names = sorted({image.concept for image in chosen})
-        scores = score(model, images, chosen, names)
+        scores = score(model, images, chosen, embed_names(names))
         targets = np.array([[image.concept == name for name in names] for image in chosen])
         found = mean_average_precision(targets, scores)
         best = np.mean(targets[np.arange(len(chosen)), scores.argmax(axis=1)])
@@ -62,9 +69,15 @@ def without_tags_of_their_own(manifest: Sequence[Image], split: str) -> list[Ima
     return [i for i in manifest if i.split == split and i.concept.casefold() not in tags]
 
 
-def score(model: RAM, images: Images, chosen: Sequence[Image], names: Sequence[str]) -> np.ndarray:
-    """Return the logits of names on images, (images, names) float32."""
-    labels = torch.from_numpy(embed_names(list(names)))
+def fail(message: str) -> int:
+    """Say in one line what is missing; returns the exit status."""
+    print(f"measure open set: {message}", file=sys.stderr)
+    return 1
+
+
+def score(model: RAM, images: Images, chosen: Sequence[Image], embeds: np.ndarray) -> np.ndarray:
+    """Return the logits of embedded names, (names, width), on images: (images, names) float32."""
+    labels = torch.from_numpy(embeds)
     rows = []
     with torch.inference_mode():
         for start in range(0, len(chosen), BATCH):
