@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import interruption  # noqa: F401  (before the slow ones)
 from ram.agreement import AgreementError
 from ram.build import BuildRequest, build
 from ram.checkpoint import CheckpointError

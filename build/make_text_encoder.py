@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before its import: nothing is to be fetched
 
+import interruption  # noqa: F401  (before the slow ones)
 from ram.repository import RepositoryError
 from text_encoder.build import install_text_encoder
 from text_encoder.checkpoint import TextEncoderError

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import interruption  # noqa: F401  (before the slow ones)
 from ram.checkpoint import CheckpointError, load_model
 from ram.custom_vocabulary import CHECKPOINT, Embed, choose_labels, load_embed, write_labels
 from ram.name_list import read_names
