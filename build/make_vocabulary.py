@@ -67,7 +67,10 @@ def choose_embed(spec: str) -> Embed:
         from text_encoder.checkpoint import TextEncoderError
         from text_encoder.chosen import choose_text_encoder, embedder
     except ImportError as error:
-        raise VocabularyError(f"the text encoder needs the package {error.name}") from error
+        raise VocabularyError(
+            f"the text encoder needs the package {error.name}: 'make vocabulary TEXT_ENCODER=…' "
+            "installs it"
+        ) from error
     try:
         return embedder(*choose_text_encoder(spec))
     except TextEncoderError as error:

@@ -1,6 +1,7 @@
 """`make vocabulary`: a list of names becomes a checkpoint that recognises them."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import make_vocabulary
@@ -34,6 +35,12 @@ def embed_narrowly(names):
 def embed_nothing(names):
     return np.full((len(names), 64), np.nan)
 
+def embed_not(names):
+    raise RuntimeError("no memory\\nat all")
+
+def embed_with_words(names):
+    return names
+
 no_function = 1
 """
 
@@ -41,6 +48,7 @@ no_function = 1
 @pytest.fixture
 def encoder(tmp_path, monkeypatch):
     (tmp_path / "noise_encoder.py").write_text(ENCODER)
+    (tmp_path / "wrong_encoder.py").write_text("def embed(")
     monkeypatch.syspath_prepend(tmp_path)
     return "noise_encoder:embed"
 
@@ -95,6 +103,34 @@ def test_unknown_names_go_through_the_text_encoder(make, model, golden, encoder)
     vocabulary = read_vocabulary(folder, 3)
     assert vocabulary.tags_zh == ["wombat", "标签5", "短尾矮袋鼠"]
     np.testing.assert_allclose(vocabulary.thresholds, [0.68, 0.0012, 0.4])
+
+
+def test_a_function_may_stand_in_the_current_folder(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "encoder_here.py").write_text(ENCODER)
+    monkeypatch.chdir(tmp_path)
+    assert make(["wombat"], text_encoder="encoder_here:embed")[:2] == (0, "")
+
+
+def test_a_package_that_is_missing_is_told_with_what_installs_it(make, tmp_path, monkeypatch):
+    clip = save_for_transformers(tiny_clip(), tmp_path / "clip")
+    for module in [name for name in sys.modules if name.startswith("text_encoder")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    status, said, _ = make(["wombat"], text_encoder=clip)
+    assert (status, said.count("\n")) == (1, 1)
+    assert "needs the package transformers: 'make vocabulary TEXT_ENCODER=…' installs it" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"), [([], "setup"), (["TEXT_ENCODER=demo"], ".venv/.installed-training")]
+)
+def test_a_text_encoder_brings_the_packages_that_it_needs(given, needed):
+    database = subprocess.run(
+        ["make", "--dry-run", "--print-data-base", "vocabulary", *given],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    ).stdout  # fmt: skip
+    assert f"\nvocabulary: {needed}\n" in database
 
 
 def test_a_folder_that_holds_a_clip_is_a_text_encoder_too(make, tmp_path):
@@ -152,8 +188,13 @@ def test_unknown_names_without_a_text_encoder_are_all_told_with_what_is_missing(
         ({"text_encoder": "noise_encoder:embed_narrowly"}, "embeddings of shape (1, 63) for 1"),
         ({"text_encoder": "noise_encoder:embed_nothing"}, "are not all finite numbers"),
         ({"text_encoder": "noise_encoder:no_function"}, "is no MODULE:FUNCTION"),
-        ({"text_encoder": "noise_encoder"}, "is no MODULE:FUNCTION"),
-        ({"text_encoder": "none_such:embed"}, "can't be imported"),
+        ({"text_encoder": "noise_encoder"}, "is no folder and no MODULE:FUNCTION"),
+        ({"text_encoder": "../clips/none"}, "'../clips/none' is no folder and no MODULE"),
+        ({"text_encoder": "..none:embed"}, "can't be imported (TypeError: "),
+        ({"text_encoder": "none_such:embed"}, "can't be imported (ModuleNotFoundError: "),
+        ({"text_encoder": "wrong_encoder:embed"}, "can't be imported (SyntaxError: "),
+        ({"text_encoder": "noise_encoder:embed_not"}, "(RuntimeError: no memory at all)"),
+        ({"text_encoder": "noise_encoder:embed_with_words"}, "did not return embeddings (Value"),
         ({"checkpoint": "none.pth"}, "none.pth: no such file"),
         ({"vocabulary": "none"}, "none: no such folder"),
         ({"names": "none.txt"}, "none.txt: can't be read"),

@@ -1,6 +1,7 @@
 """A vocabulary of one's own for a trained model: its labels chosen and embedded once, offline."""
 
 import importlib
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,17 +41,22 @@ def load_embed(spec: str) -> Embed:
     """Import a text encoder.
 
     Args:
-        spec: `module:function`; the function takes a list of names in English, and returns
-            float32 (names, width).
+        spec: `module:function`, of an installed module or one in the current folder; the function
+            takes a list of names in English, and returns float32 (names, width).
 
     Raises:
         VocabularyError: there is no such function, or its module can't be imported.
     """
-    module, _, function = spec.partition(":")
+    module, colon, function = spec.partition(":")
+    if not colon:
+        raise VocabularyError(f"the text encoder '{spec}' is no folder and no MODULE:FUNCTION")
+    sys.path.append(str(Path.cwd()))
     try:
         embed = getattr(importlib.import_module(module), function, None)
-    except (ImportError, ValueError) as error:
-        raise VocabularyError(f"the text encoder '{spec}' can't be imported ({error})") from error
+    except (Exception, SystemExit) as error:  # the module's own code may raise anything
+        raise VocabularyError(
+            f"the text encoder '{spec}' can't be imported ({_in_one_line(error)})"
+        ) from error
     if not callable(embed):
         raise VocabularyError(f"the text encoder '{spec}' is no MODULE:FUNCTION")
     return embed
@@ -144,7 +150,12 @@ def _embed(unknown: Sequence[ListedName], model: RAM, embed: Embed | None) -> np
             + ["other names need the text encoder of the checkpoint's labels: TEXT_ENCODER=DIR"]
         )  # fmt: skip
     variant = model.variant
-    embeddings = np.asarray(embed([listed.name for listed in unknown]), np.float32)
+    try:
+        embeddings = np.asarray(embed([listed.name for listed in unknown]), np.float32)
+    except Exception as error:  # the function may be anybody's
+        raise VocabularyError(
+            f"the text encoder did not return embeddings ({_in_one_line(error)})"
+        ) from error
     if embeddings.shape != (len(unknown), variant.label_width):
         raise VocabularyError(
             f"the text encoder makes embeddings of shape {embeddings.shape} for {len(unknown)} "
@@ -153,3 +164,7 @@ def _embed(unknown: Sequence[ListedName], model: RAM, embed: Embed | None) -> np
     if not np.isfinite(embeddings).all():
         raise VocabularyError("the text encoder's embeddings are not all finite numbers")
     return np.repeat(embeddings[:, None], variant.descriptions, axis=1)
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
