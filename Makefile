@@ -61,7 +61,7 @@ endif
 model: setup $(if $(INT8),$(QUANTISER)) ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 INT8=DIR REPOSITORY=DIR]
 	@$(RUN) build/make_model.py --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision int8)
 
-vocabulary: $(if $(TEXT_ENCODER),$(TRAINING),setup) ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR DEFAULT_THRESHOLD=0.68]
+vocabulary: $(if $(TEXT_ENCODER),$(TRAINING),setup) ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR DEFAULT_THRESHOLD=0.5]
 	@$(RUN) build/make_vocabulary.py $(call options,names output checkpoint vocabulary text-encoder default-threshold)
 
 text-encoder: $(TRAINING) ## Add the text encoder of REPOSITORY's labels, for any names: CHECKPOINT=DIR (of a CLIP; demo: the demo's) [TEMPLATES=FILE]

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import interruption  # noqa: F401  (before the slow ones)
 from ram.checkpoint import CheckpointError, load_model
-from ram.custom_vocabulary import CHECKPOINT, Embed, choose_labels, load_embed, write_labels
+from ram.custom_vocabulary import (
+    CHECKPOINT,
+    NEW_THRESHOLD,
+    Embed,
+    choose_labels,
+    load_embed,
+    write_labels,
+)
 from ram.name_list import read_names
 from ram.tag_lists import DEFAULT_THRESHOLD, VocabularyError, read_threshold, read_vocabulary
 
@@ -39,15 +46,18 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         CheckpointError, VocabularyError: something can't be used.
     """
-    threshold = read_threshold(arguments.default_threshold, "--default-threshold")
+    known_threshold, new_threshold = DEFAULT_THRESHOLD, NEW_THRESHOLD
+    if arguments.default_threshold is not None:
+        known_threshold = read_threshold(arguments.default_threshold, "--default-threshold")
+        new_threshold = known_threshold
     output = arguments.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise VocabularyError(f"{output}: is there already; remove it, or choose another OUTPUT")
     names = read_names(arguments.names)
     embed = choose_embed(arguments.text_encoder) if arguments.text_encoder else None
     model = load_model(arguments.checkpoint)
-    own = read_vocabulary(arguments.vocabulary, model.variant.num_tags, threshold)
-    labels = choose_labels(names, model, own, threshold, embed)
+    own = read_vocabulary(arguments.vocabulary, model.variant.num_tags, known_threshold)
+    labels = choose_labels(names, model, own, new_threshold, embed)
     write_labels(model, labels, output)
     print(
         f"{output}: {len(names)} tags, {labels.known} of them the checkpoint's own; "
@@ -93,8 +103,9 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
         help="what embedded the checkpoint's labels, for names that it does not know: a folder as "
              "'make text-encoder' takes it; or a function that takes a list of names and returns "
              "float32 (names, width)")  # fmt: skip
-    add("--default-threshold", default=str(DEFAULT_THRESHOLD), metavar="SCORE",
-        help="for names that come without one (default: %(default)s)")  # fmt: skip
+    add("--default-threshold", metavar="SCORE",
+        help=f"for names that come without one (default: {NEW_THRESHOLD} where the checkpoint does "
+             f"not know them, {DEFAULT_THRESHOLD} where its lists say nothing)")  # fmt: skip
     return parser.parse_args(command_line)
 
 

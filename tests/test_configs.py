@@ -9,6 +9,7 @@ import pytest
 from google.protobuf import text_format
 from pipeline import FLOAT32
 from preprocess import Limits
+from ram.custom_vocabulary import NEW_THRESHOLD
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 MODELS = Path(__file__).parents[1] / "model_repository"
@@ -109,7 +110,7 @@ def test_of_requests_with_labels_each_step_waits_for_the_one_before():
 
 def test_the_labels_config_sets_the_limits_that_its_code_reads():
     parameters = {key: p.string_value for key, p in read("ram_labels").parameters.items()}
-    assert float(parameters.pop("default_threshold")) == 0.5, "of RAM's reference"
+    assert float(parameters.pop("default_threshold")) == NEW_THRESHOLD, "as by make vocabulary"
     limits = labels.Limits(**{name: int(value) for name, value in parameters.items()})
     assert limits == labels.Limits()
     largest = read("ram_open_head").parameters["label_embeds"].string_value.split(",")[-1]

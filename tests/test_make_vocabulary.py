@@ -82,6 +82,24 @@ def test_known_names_keep_their_logits_chinese_names_and_thresholds(make, golden
     np.testing.assert_allclose(vocabulary.thresholds, [0.0018, 0.0008, 0.0008])
 
 
+def test_names_are_known_by_what_ram_open_knows_them_by_chinese_ones_too(make, golden):
+    status, said, folder = make(["标签17", "TAG_3.", "tag 30"])
+    assert (status, said) == (0, "")
+    logits = torch_tagger(load_model(folder / "ram.safetensors"))(golden["pixels"])
+    np.testing.assert_allclose(logits, golden["logits"][:, [17, 3, 30]], atol=TOLERANCE)
+    assert read_vocabulary(folder, 3).tags == ["tag 17", "tag 3", "tag 30"]
+
+
+def test_names_of_several_tags_and_several_names_of_one_are_told_with_their_lines(make):
+    status, said, folder = make(["标签3", "tag 5", "标签5"])
+    names = folder.parents[1] / "names.txt"
+    assert (status, said.splitlines()) == (1, [
+        f"make vocabulary: {names}, line 1: '标签3' is the Chinese name of several tags, say "
+        "'tag 3' or 'tag 7'",
+        f"make vocabulary: {names}, line 3: '标签5' is the same tag as 'tag 5'",
+    ])  # fmt: skip
+
+
 def test_what_the_list_says_goes_before_what_the_checkpoint_knows(make):
     _, _, folder = make(["tag 17,甲,0.25", "tag 3,乙"])
     vocabulary = read_vocabulary(folder, 2)
@@ -102,7 +120,7 @@ def test_unknown_names_go_through_the_text_encoder(make, model, golden, encoder)
     np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
     vocabulary = read_vocabulary(folder, 3)
     assert vocabulary.tags_zh == ["wombat", "标签5", "短尾矮袋鼠"]
-    np.testing.assert_allclose(vocabulary.thresholds, [0.68, 0.0012, 0.4])
+    np.testing.assert_allclose(vocabulary.thresholds, [0.5, 0.0012, 0.4])
 
 
 def test_a_function_may_stand_in_the_current_folder(make, tmp_path, monkeypatch):

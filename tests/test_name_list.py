@@ -69,7 +69,10 @@ def test_lists_of_a_folder_that_are_not_equally_long_are_refused(tmp_path, vocab
 
 def test_all_faults_are_told_at_once_each_with_its_line(write):
     long = "x" * (LONGEST_NAME + 1)
-    path = write(f"cat\n\n{long}\n CAT\ndog,狗,2\nfox,狐狸,0.5,red\nowl,0.5\nbell\a\n,,\n")
+    path = write(
+        f"cat\n\n{long}\n CAT\ndog,狗,2\nfox,狐狸,0.5,red\nowl,0.5\nbell\a\n,,\n"
+        "._\nhot dog\nHot_Dog.\n"
+    )
     assert faults(path) == [
         "line 2: the name is empty",
         f"line 3: '{'x' * 20}…' has 101 characters, 100 are allowed",
@@ -79,6 +82,8 @@ def test_all_faults_are_told_at_once_each_with_its_line(write):
         "line 7: '0.5' stands where the Chinese name belongs",
         "line 8: 'bell\\x07' holds characters that can't be printed",
         "line 9: the name is empty",
+        "line 10: the name is empty",
+        "line 12: 'Hot_Dog.' stands in line 11 already",
     ]
 
 

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+import tritonclient.http as http
 from postprocess import select
 from preprocess import preprocess
 from ram.taggers import torch_tagger
-from requests_to_ram import ask, ask_open, tags_of
+from requests_to_ram import OPEN_OUTPUTS, ask, ask_open, tags_of
 from triton_server import TritonServer
 from tritonclient.utils import InferenceServerException
 
@@ -80,6 +81,40 @@ def test_options_may_differ_from_image_to_image(client, pictures):
     assert outputs["count"].tolist() == [[1], [40], [7]]
 
 
+def test_over_http_it_gives_the_same(server, client, pictures):
+    inputs = {"image": [[pictures[0]]], "labels": ["tag 3", "标签5", "tag 8"]}
+    tensors = []
+    for name, values in inputs.items():
+        array = np.array(values, np.object_)
+        tensors.append(http.InferInput(name, list(array.shape), "BYTES"))
+        tensors[-1].set_data_from_numpy(array)
+    with http.InferenceServerClient(server.http) as over_http:
+        result = over_http.infer("ram_open", tensors)
+    expected = ask_open(client, pictures[:1], inputs["labels"])
+    assert expected["count"] > 0
+    for name in OPEN_OUTPUTS:
+        assert result.as_numpy(name).tolist() == expected[name].tolist()
+
+
+def test_requests_with_other_labels_at_the_same_time_get_their_own_answers(client, pictures):
+    requests = [
+        (pictures[index % len(pictures)], [f"tag {(index * step) % 37}" for step in (1, 2, 5)])
+        for index in range(1, 25)
+    ]
+
+    def send(request):
+        picture, labels = request
+        return tags_of(ask_open(client, [picture], labels, threshold=0))
+
+    alone = [send(request) for request in requests]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(send, requests))
+    for one, other in zip(alone, together, strict=True):
+        assert {tag[3]: tag[:2] for tag in one} == {tag[3]: tag[:2] for tag in other}
+        scores = {tag[3]: tag[2] for tag in one}
+        assert {tag[3]: tag[2] for tag in other} == pytest.approx(scores, abs=1e-5)
+
+
 def test_the_largest_number_of_images_is_that_of_ram(client, pictures):
     assert ask_open(client, pictures[:1] * 32, ALL[:1], threshold=0)["count"].sum() == 32
     assert "batch-size must be <= 32" in refusal(client, pictures[:1] * 33, ALL[:1])
@@ -95,10 +130,15 @@ def test_the_largest_number_of_images_is_that_of_ram(client, pictures):
         (["tag 1", b"\xff\xfe"], r"labels[1]: b'\xff\xfe' is not UTF-8"),
         (["tag 1", "TAG 1"], "labels: 'tag 1' and 'TAG 1' are the same label"),
         (["tag 4", "标签4"], "labels: 'tag 4' and '标签4' are the same label"),
+        (["tag 1", "Tag_1."], "labels: 'tag 1' and 'Tag_1.' are the same label"),
+        (["elf king", "elf_king"], "labels: 'elf king' and 'elf_king' are the same label"),
+        (["tag 1", "."], "labels[1]: '.' is no name"),
+        (["apple\t苹果\t0.3"], "labels[0]: 'apple\\t苹果\\t0.3' holds characters that can't"),
+        (["a\0b"], "labels[0]: 'a\\x00b' holds characters that can't be printed"),
         (["标签3"], "labels: '标签3' is the Chinese name of several tags, say 'tag 3' or 'tag 7'"),
         (["tag 1", "dragon"], "labels: 'dragon' not in the vocabulary, and there is no text "),
     ],
-    ids=range(9),
+    ids=range(14),
 )  # fmt: skip
 def test_labels_that_cannot_be_used_are_refused_by_the_inputs_name(
     client, pictures, labels, message

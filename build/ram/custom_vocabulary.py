@@ -13,10 +13,12 @@ import torch
 from .checkpoint import save_model
 from .model import RAM
 from .name_list import ListedName, raise_problems
-from .served import Vocabulary
+from .served import KnownLabels, RequestError, Vocabulary
 from .tag_lists import CHINESE, ENGLISH, THRESHOLDS, VocabularyError
 
 CHECKPOINT = "ram.safetensors"
+# Labels that were never trained score lower; ram_open takes the same.
+NEW_THRESHOLD = 0.5
 
 # Names in English to label embeddings, (names, width) float32.
 Embed = Callable[[list[str]], np.ndarray]
@@ -71,8 +73,9 @@ def choose_labels(
 ) -> Labels:
     """Find each name's embedding, Chinese name and threshold.
 
-    What the list says holds. A name that the model knows has the rest from its vocabulary; another
-    is embedded, has the default threshold and, for want of a Chinese name, its English one.
+    What the list says holds. A name that the model knows, in English or Chinese, has the rest from
+    its vocabulary; another is embedded, has the default threshold and, for want of a Chinese name,
+    its English one.
 
     Args:
         names: the list.
@@ -83,15 +86,15 @@ def choose_labels(
 
     Raises:
         VocabularyError: names are unknown and there is no text encoder; or its embeddings are not
-            those of the model's labels.
+            those of the model's labels; a Chinese name is that of several tags, or two names are
+            those of one.
     """
-    places = {name.casefold(): index for index, name in enumerate(own.tags)}
-    rows = [places.get(listed.key) for listed in names]
+    own_rows = model.descriptions().detach().numpy()
+    rows = _find(names, KnownLabels(own, own_rows, default_threshold))
     unknown = [listed for listed, row in zip(names, rows, strict=True) if row is None]
     embedded = iter(())
     if unknown:
         embedded = iter(_embed(unknown, model, embed))
-    own_rows = model.descriptions().detach().numpy()
     return Labels(
         Vocabulary(
             [listed.name if row is None else own.tags[row]
@@ -140,6 +143,24 @@ def write_labels(model: RAM, labels: Labels, folder: Path) -> None:
             whole.replace(folder)  # onto nothing, or an empty folder
     except OSError as error:
         raise VocabularyError(f"{folder}: can't be written ({error.strerror})") from error
+
+
+def _find(names: Sequence[ListedName], known: KnownLabels) -> list[int | None]:
+    """Return the model's own tag of each name, None where there is none."""
+    problems: list[str] = []
+    rows: list[int | None] = []
+    first: dict[int, str] = {}
+    for listed in names:
+        row = None
+        try:
+            row = known.find(listed.name)
+        except RequestError as error:
+            problems.append(f"{listed.place}: {str(error).removeprefix('labels: ')}")
+        if row is not None and first.setdefault(row, listed.name) != listed.name:
+            problems.append(f"{listed.place}: '{listed.name}' is the same tag as '{first[row]}'")
+        rows.append(row)
+    raise_problems(problems)
+    return rows
 
 
 def _embed(unknown: Sequence[ListedName], model: RAM, embed: Embed | None) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .served import fold
 from .tag_lists import CHINESE, ENGLISH, THRESHOLDS, VocabularyError, read_threshold
 
 LONGEST_NAME = 100  # characters; the longest of RAM's has 27, and a text encoder cuts what is long
@@ -35,8 +36,8 @@ class ListedName:
 
     @property
     def key(self) -> str:
-        """What the server knows the name by: it does not tell upper from lower case."""
-        return self.name.casefold()
+        """What the server knows the name by: it does not tell upper from lower case, say."""
+        return fold(self.name)
 
 
 def read_names(path: Path) -> list[ListedName]:
@@ -85,7 +86,7 @@ def raise_problems(problems: list[str]) -> None:
 def _read_fields(place: str, fields: list[str], problems: list[str]) -> ListedName | None:
     """Check a line's name, Chinese name and threshold; None where the name can't be used."""
     name, name_zh, threshold, *rest = [*(field.strip() for field in fields), "", "", ""][:4]
-    if not name:
+    if not fold(name):
         problems.append(f"{place}: the name is empty")
         return None
     if any(rest) or len(fields) > 3:

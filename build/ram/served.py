@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "model_repository"
-for _model in ("ram_preprocess", "ram_postprocess"):
+for _model in ("ram_preprocess", "ram_postprocess", "ram_labels"):
     sys.path.append(str(SOURCE / _model / "1"))
 
+from labels import KnownLabels, RequestError, fold  # noqa: E402
 from postprocess import Options, Vocabulary, postprocess, select, sigmoid  # noqa: E402
 from preprocess import (  # noqa: E402
     DRAFT_MARGIN,
@@ -20,6 +21,8 @@ from preprocess import (  # noqa: E402
     squash,
 )
 
-__all__ = ["DRAFT_MARGIN", "SOURCE", "TURNS", "ImageError", "Limits", "Options", "Vocabulary",
-           "open_image", "postprocess", "preprocess", "read_orientation",
-           "scale_transparent_colour", "select", "sigmoid", "squash"]  # fmt: skip
+__all__ = [
+    "DRAFT_MARGIN", "SOURCE", "TURNS", "ImageError", "KnownLabels", "Limits", "Options",
+    "RequestError", "Vocabulary", "fold", "open_image", "postprocess", "preprocess",
+    "read_orientation", "scale_transparent_colour", "select", "sigmoid", "squash",
+]  # fmt: skip

@@ -131,7 +131,8 @@ def read_names(labels: np.ndarray, limits: Limits = Limits()) -> list[str]:
     """Read the input `labels`, (M,) UTF-8 bytes, without space around the names.
 
     Raises:
-        RequestError: there are none or too many; a name is empty, too long or not UTF-8.
+        RequestError: there are none or too many; a name is empty, too long, not UTF-8, or holds
+            what can't be printed.
     """
     if not len(labels):
         raise RequestError("labels: empty, name at least one")
@@ -140,8 +141,9 @@ def read_names(labels: np.ndarray, limits: Limits = Limits()) -> list[str]:
             f"labels: {len(labels)} are over the limit of {limits.max_labels} (max_labels)"
         )
     names = [_read_name("labels", index, label, limits) for index, label in enumerate(labels)]
-    if "" in names:
-        raise RequestError(f"labels[{names.index('')}]: empty")
+    for index, name in enumerate(names):
+        if not fold(name):
+            raise RequestError(f"labels[{index}]: {f'{name!r} is no name' if name else 'empty'}")
     return names
 
 
@@ -151,7 +153,8 @@ def read_chinese_names(
     """Read the optional input `labels_zh`, (M,) UTF-8 bytes, each of which may be empty.
 
     Raises:
-        RequestError: they are not `count`; a name is too long or not UTF-8.
+        RequestError: they are not `count`; a name is too long, not UTF-8, or holds what can't be
+            printed.
     """
     if labels_zh is None:
         return [""] * count
@@ -188,8 +191,11 @@ def refuse(names: Sequence[str]) -> np.ndarray:
 
 
 def fold(name: str) -> str:
-    """Return what two names share that differ in case, or in space around them, alone."""
-    return name.strip().casefold()
+    """Return what two names share that differ in what the text encoder is not shown, alone.
+
+    That is their case, `_` for a space, space around them and a full stop after them.
+    """
+    return name.replace("_", " ").rstrip(". ").strip().casefold()
 
 
 def _read_name(tensor: str, index: int, label: bytes, limits: Limits) -> str:
@@ -197,9 +203,14 @@ def _read_name(tensor: str, index: int, label: bytes, limits: Limits) -> str:
         limit = f"{limits.max_name_bytes} (max_name_bytes)"
         raise RequestError(f"{tensor}[{index}]: {len(label)} bytes are over the limit of {limit}")
     try:
-        return label.decode().strip()
+        name = label.decode().strip()
     except UnicodeDecodeError as error:
         raise RequestError(f"{tensor}[{index}]: {label[:SHOWN]!r} is not UTF-8") from error
+    if not name.isprintable():
+        raise RequestError(
+            f"{tensor}[{index}]: {name[:SHOWN]!r} holds characters that can't be printed"
+        )
+    return name
 
 
 def _require_distinct(names: Sequence[str], ids: Sequence[int | None]) -> None:
