@@ -20,7 +20,7 @@ from ram.rounding import RoundedTagger
 from ram.taggers import onnx_tagger, torch_tagger
 from ram.variant import Variant
 from ram_plus import DESCRIPTIONS, NUM_TAGS, direct_labels, plus_weights
-from requests_to_ram import ask
+from requests_to_ram import ask, ask_open, tags_of
 from training.initialise import from_ram
 from triton_server import TritonServer
 
@@ -149,12 +149,16 @@ def test_the_server_answers_with_its_logits_and_tags(
         grpc.InferenceServerClient(server.grpc) as client,
     ):
         answer = ask(client, images, outputs=("logits", "tag_ids", "count"))
+        opened = ask_open(client, images, ["tag 39", "tag 2", "标签17"], threshold=0)
     np.testing.assert_allclose(answer["logits"], expected, atol=TOLERANCE)
     scores = 1 / (1 + np.exp(-expected))
     for row, ids, count in zip(scores, answer["tag_ids"], answer["count"][:, 0], strict=True):
         passing = np.flatnonzero(row > vocabulary.thresholds)
         assert 0 < count < NUM_TAGS
         assert sorted(ids[:count]) == passing.tolist()
+    for row in range(len(images)):
+        own = {tag[0]: tag[2] for tag in tags_of(opened, row)}
+        assert own == pytest.approx({f"tag {n}": scores[row, n] for n in (39, 2, 17)}, abs=1e-4)
 
 
 def test_its_head_that_is_given_labels_takes_a_labels_descriptions_in_one_row(
