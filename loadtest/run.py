@@ -42,7 +42,7 @@ class Run:
     """One process's part in the test, as locust's events call for it."""
 
     def __init__(self, environment: Environment):
-        # An interrupt goes to locust's main greenlet: of one that hits another gevent prints a name.
+        # An interrupt goes to locust's main greenlet: one that hits another has its name printed.
         gevent.signal_handler(
             signal.SIGINT, gevent.get_hub().handle_system_error, KeyboardInterrupt, None
         )
