@@ -19,6 +19,7 @@ from ram.checkpoint import CheckpointError
 from ram.engine import EngineError
 from ram.engine_config import EngineConfigError
 from ram.pictures import PictureError
+from ram.repository import RepositoryError
 from triton_server import ServerError, stop_in_order_on_signals
 from tritonclient.utils import InferenceServerException
 
@@ -35,7 +36,7 @@ def main(command_line: Sequence[str] | None = None) -> int:
         result = run(settings(arguments), tell)
     except (
         BenchmarkError, CheckpointError, EngineError, EngineConfigError, PictureError, ServerError,
-        WrongAnswer,
+        RepositoryError, WrongAnswer,
     ) as error:  # fmt: skip
         print(f"\nbench: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ram.repository import Repository
+from ram.repository import Repository, RepositoryError
 from triton_server import ServerError, TritonServer, stop_in_order_on_signals
 
 HERE = Path(__file__).resolve().parent
@@ -19,16 +19,15 @@ def main() -> int:
     parser.add_argument("--images", type=Path, default=HERE / "demo" / "images", metavar="DIR")
     arguments = parser.parse_args()
     stop_in_order_on_signals()
-    manifest = Repository(arguments.repository).manifest()
-    if manifest is None:
-        print(f"demo: {arguments.repository} holds no model", file=sys.stderr)
-        return 1
     try:
+        manifest = Repository(arguments.repository).manifest()
+        if manifest is None:
+            raise RepositoryError(f"{arguments.repository} holds no model")
         print("Starting tritonserver on loopback", flush=True)
         with TritonServer(arguments.repository) as server:
             status = tag(server.grpc, arguments.images)
         print("Stopped tritonserver")
-    except ServerError as error:
+    except (ServerError, RepositoryError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ram.repository import Repository
+from ram.repository import Repository, RepositoryError
 from triton_server import Ports, ServerError, TritonServer, stop_in_order_on_signals
 
 DEFAULT_REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
@@ -24,7 +24,7 @@ def main() -> int:
             print(f"Ready: gRPC {server.grpc}, HTTP {server.http}, metrics {server.metrics}")
             print("Ctrl-C stops the server.", flush=True)
             server.wait()
-    except ServerError as error:
+    except (ServerError, RepositoryError) as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

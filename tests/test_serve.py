@@ -120,3 +120,13 @@ def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(repository
     told = r"int8.xml is missing: run 'make model' with INT8=DIR, or name model.onnx in configs/cpu"
     with pytest.raises(ServerError, match=told):
         TritonServer(rebuilt).__enter__()
+
+
+def test_a_damaged_manifest_is_told_in_a_line(tmp_path):
+    manifest = tmp_path / "ram" / "1" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    process = serve(tmp_path, Ports.free())
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr == f"serve: {manifest}: is damaged: run 'make model' again\n"
