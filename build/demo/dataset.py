@@ -75,7 +75,7 @@ def load_dataset(folder: Path) -> tuple[np.ndarray, list[Image]]:
         FileNotFoundError: it is not there.
     """
     if not (folder / "about.json").is_file():
-        raise FileNotFoundError(f"no data set in {folder}: run python -m demo.dataset")
+        raise FileNotFoundError(f"no data set in {folder}: run 'build/prepare_demo.py'")
     with (folder / "manifest.jsonl").open(encoding="utf-8") as lines:
         manifest = [Image(**json.loads(line)) for line in lines]
     return np.load(folder / "images.npy", mmap_mode="r"), manifest
