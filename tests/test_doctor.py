@@ -255,12 +255,12 @@ def inspect(repository):
 
 
 @pytest.mark.parametrize(
-    ("free", "status"), [(2**20, "error"), (64 * 2**20, "warning"), (8 * 2**30, "fine")]
+    ("free", "status"), [(2**20, "error"), (64 * 2**20, "warning"), (12 * 2**30, "fine")]
 )
 def test_shared_memory_is_compared_with_what_full_batches_take(repository, free, status):
     (finding,) = check_shared_memory(inspect(repository), (free, free))
     assert str(finding.status) == status
-    assert status == "fine" or "--shm-size=7g" in finding.remedy
+    assert status == "fine" or "--shm-size=11g" in finding.remedy
 
 
 def test_the_estimate_of_shared_memory_covers_what_a_real_server_takes(repository):
