@@ -1,8 +1,10 @@
 """The measurement of a full-size build: its steps are those that the build tells of."""
 
+import pytest
 from measure_full_size import MAKE_MODEL, run
 
 
+@pytest.mark.slow
 def test_each_step_of_make_model_is_timed_in_its_turn(checkpoint, vocabulary_folder, tmp_path):
     arguments = ("--checkpoint", checkpoint, "--vocabulary", vocabulary_folder, "--repository",
                  tmp_path / "models")  # fmt: skip
