@@ -106,7 +106,7 @@ def test_finished_run_replaces_the_data_set(tmp_path):
 
 
 def test_missing_data_set_says_how_to_make_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"run python -m demo\.dataset"):
+    with pytest.raises(FileNotFoundError, match=r"run 'build/prepare_demo.py'"):
         dataset.load_dataset(tmp_path)
 
 
