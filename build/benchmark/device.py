@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from ram.layout import ENCODER, HEAD
-from ram.plan import PLAN
+from ram.layout import ENCODER, HEAD, PLAN
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from ram.engine import TENSORRT, EngineError, load_tensorrt
 from ram.engine_config import EngineConfig
 from ram.loaded_engine import LoadedEngine, engine_tagger
 from ram.model import RAM
-from ram.plan import PLAN
 from ram.taggers import Tagger
 from ram_client.protocol import tag_request
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -56,7 +55,7 @@ def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
     """
     graphs = (layout.ENCODER, layout.HEAD)
     if device == "cuda":
-        plans = [repository / graph.with_name(PLAN) for graph in graphs]
+        plans = [repository / graph.with_name(layout.PLAN) for graph in graphs]
         trt = load_tensorrt(TENSORRT)
         return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
     configs = [_cpu_config(repository / graph) for graph in graphs]
