@@ -47,7 +47,7 @@ class Workers:
         while True:
             there = {client.id for client in self._runner.clients.all if self._is_there(client.id)}
             if self._problem:
-                raise WorkersError(f"a worker can't take part: {self._problem}")
+                raise WorkersError(f"a worker cannot take part: {self._problem}")
             ready = there & self._prepared
             if len(there) >= number and ready == there:
                 return

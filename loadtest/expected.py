@@ -27,7 +27,7 @@ class WrongAnswer(Exception):
 
 
 class ExpectedError(ValueError):
-    """The expected answers can't be used; the message says why, in one line."""
+    """The expected answers cannot be used; the message says why, in one line."""
 
 
 @dataclass
@@ -199,7 +199,7 @@ class Expected:
         """Read what `save` wrote, to be compared within another tolerance.
 
         Raises:
-            ExpectedError: the file can't be read, or is something else.
+            ExpectedError: the file cannot be read, or is something else.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

@@ -163,8 +163,13 @@ def add_options(parser) -> None:
         include_in_web_ui=False,
         help="how narrowly the knee is enclosed",
     )
-    add("--plot", metavar="FILE", default="", include_in_web_ui=False,
-        help="PNG of latency over time, with the server's queue time beside it")  # fmt: skip
+    add(
+        "--plot",
+        metavar="FILE",
+        default="",
+        include_in_web_ui=False,
+        help="PNG of latency over time, with the server's queue time beside it",
+    )
 
 
 def problem(options: Namespace) -> str | None:

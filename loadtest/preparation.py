@@ -21,16 +21,23 @@ from users import HttpUser
 
 
 class LoadError(RuntimeError):
-    """The test can't run; the message says why, in one line."""
+    """The test cannot run; the message says why, in one line."""
 
 
 # All of them say in one line what is wrong.
 PROBLEMS = (ExpectedError, PicturesError, WorkersError, LoadError, RamError)
 # The options that pictures and answers depend on.
 SETTINGS = (
-    "host", "grpc_server", "images", "threshold", "top_k", "batch", "labels", "tolerance",
+    "host",
+    "grpc_server",
+    "images",
+    "threshold",
+    "top_k",
+    "batch",
+    "labels",
+    "tolerance",
     "expected",
-)  # fmt: skip
+)
 
 
 class Preparation:
@@ -57,7 +64,7 @@ class Preparation:
         return self._greenlet
 
     def result(self) -> tuple[Traffic, Expected]:
-        """Wait for what to send and what to expect; raises one of `PROBLEMS` where it can't be."""
+        """Wait for what to send and what to expect; raises one of `PROBLEMS` where it cannot be."""
         check_options(self._environment.parsed_options)
         result = self.start().get()
         if isinstance(result, PROBLEMS):
@@ -109,12 +116,17 @@ def _expected_answers(options: Namespace) -> Expected:
         flush=True,
     )
     if expected.thresholds is None:
-        print("load: ram_postprocess can't be asked for the tags' thresholds: tags near them "
-              "that come or go will count as failures")  # fmt: skip
+        print(
+            "load: ram_postprocess cannot be asked for the tags' thresholds: tags near them "
+            "that come or go will count as failures"
+        )
     users = options.num_users or 1
     if watched.median() * users > options.timeout:
-        print(f"load: alone an answer takes {watched.median():.1f} s: of {users} users' at once "
-              f"some may exceed --timeout {options.timeout:g}", flush=True)  # fmt: skip
+        print(
+            f"load: alone an answer takes {watched.median():.1f} s: of {users} users' at once "
+            f"some may exceed --timeout {options.timeout:g}",
+            flush=True,
+        )
     if path:
         expected.save(path)
     return expected

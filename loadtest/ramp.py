@@ -80,7 +80,7 @@ class Ramp(LoadTestShape):
         if not self._asked_for_users:
             self._asked_for_users = True
         elif not self.levels and self.environment.runner.user_count < users:
-            # Workers first make their pictures; where they can't, no users come.
+            # Workers first make their pictures; where they cannot, no users come.
             self._gave_up = self.get_run_time() > SPAWN_TIMEOUT
             if self._gave_up:
                 return None

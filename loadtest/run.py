@@ -128,7 +128,7 @@ class Run:
             self.timeline.start()
 
     def take_expected(self) -> tuple[Traffic, Expected]:
-        """Return what to send and what to expect; raises one of `PROBLEMS` where it can't."""
+        """Return what to send and what to expect; raises one of `PROBLEMS` where it cannot."""
         if self.worker:
             check_options(self.options)
             expected = self.worker.take_expected()

@@ -40,7 +40,7 @@ class Timeline:
 
     Attributes:
         environment: locust's.
-        metrics_url: Triton's metrics; where they can't be read, samples are without queue times.
+        metrics_url: Triton's metrics; where they cannot be read, samples are without queue times.
         samples: taken so far.
     """
 
@@ -86,7 +86,7 @@ def read_queues(url: str) -> Queues:
     """Read each model's time in the queue, in microseconds, and its answered requests.
 
     Returns:
-        Both by the metric's name, by model; nothing where the metrics can't be read.
+        Both by the metric's name, by model; nothing where the metrics cannot be read.
     """
     try:
         with urllib.request.urlopen(url, timeout=INTERVAL) as response:

@@ -23,12 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from ram_triton.errors import PackageError
 from rich.progress import track
 
 from demo import splits
 from demo.drawings import Drawing, find_drawings
 from demo.emoji import Emoji, read_emoji
-from demo.packages import DRAWINGS, NAMES, PackageError, fetch_package
+from demo.packages import DRAWINGS, NAMES, fetch_package
 from demo.vocabulary import FOLDER, Tag, read_tags
 
 # Thumbnails of two vendors' drawings of one emoji differ by 0.17 at the median, and by 0.02 or

@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ram_triton.errors import PackageError
+
 
 @dataclass(frozen=True)
 class Package:
@@ -51,10 +53,6 @@ DRAWINGS = (
     Package("@iconify-json/fxemoji", "1.2.2", "Apache-2.0", "Mozilla", "fxemoji", newest=2),
     Package("@iconify-json/twemoji", "1.2.5", "CC-BY-4.0", "Twitter", "twemoji"),
 )
-
-
-class PackageError(RuntimeError):
-    """A package could not be fetched; the message is one line and says what to do."""
 
 
 def fetch_package(package: Package, cache: Path) -> Path:

@@ -1,9 +1,9 @@
 """Triton's side of the postprocessor of open labels; what it does stands in open_tags.py."""
 
 import triton_python_backend_utils as pb_utils
-from postprocess import RequestError, Vocabulary
 
 from .open_tags import postprocess_open, read_options
+from .postprocess import RequestError, Vocabulary
 
 
 class TritonPythonModel:

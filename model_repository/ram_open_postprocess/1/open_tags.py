@@ -6,7 +6,8 @@ This file imports no Triton: the server and the tests run this very file.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from postprocess import Options, RequestError, Vocabulary, postprocess
+
+from .postprocess import Options, RequestError, Vocabulary, postprocess
 
 
 def read_options(inputs: Mapping[str, np.ndarray], batch: int) -> list[Options]:

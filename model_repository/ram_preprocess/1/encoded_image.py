@@ -23,7 +23,7 @@ DATA_URL = re.compile(rb"data:(?P<parameters>[^,]*),(?P<data>.*)", re.S | re.I)
 
 
 class ImageError(ValueError):
-    """An image can't be used; the message says why, in one line."""
+    """An image cannot be used; the message says why, in one line."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from io import BytesIO
 from math import ceil
 
 import numpy as np
-from encoded_image import FORMATS, NOT_AN_IMAGE, SIGNATURES, ImageError, Limits, read_text
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
+
+from .encoded_image import FORMATS, NOT_AN_IMAGE, SIGNATURES, ImageError, Limits, read_text
 
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
@@ -118,14 +119,14 @@ def squash(
         draft_margin: see `DRAFT_MARGIN`; None decodes JPEGs at full size.
 
     Raises:
-        ImageError: the image is truncated or damaged, or its colours can't be converted.
+        ImageError: the image is truncated or damaged, or its colours cannot be converted.
     """
     with _explained(f"the {image.format} is truncated or damaged"):
         # Only JPEG has it, the others ignore it: inverse transforms of fewer coefficients.
         drafted = draft_margin and image.draft(None, (ceil(draft_margin * image_size),) * 2)
         scale_transparent_colour(image)
         image.load()
-    with _explained(f"the {image.format}'s {image.mode} pixels can't be converted to RGB"):
+    with _explained(f"the {image.format}'s {image.mode} pixels cannot be converted to RGB"):
         # A reduced JPEG rounds its sides up: the box is what the image covers of the last pixels.
         box = drafted[1] if drafted else None
         return to_rgb(image).resize((image_size,) * 2, Image.Resampling.BILINEAR, box)

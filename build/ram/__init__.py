@@ -1,1 +1,0 @@
-"""The Recognize Anything Model: checkpoint → model → ONNX → model repository."""

@@ -1,0 +1,67 @@
+"""Types of command-line arguments that several commands take."""
+
+import argparse
+import math
+from pathlib import Path
+
+from ram_triton.repository.layout import DEFAULT_REPOSITORY
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+
+
+def not_negative(text: str) -> float:
+    """Read a finite number from 0 on.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:  # so that NaN is refused too
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 on")
+    return number
+
+
+def port(text: str) -> int:
+    """Read a TCP port.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a port: 1 to 65535")
+
+
+def add_repository(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add `--repository`, by default the project's own model_repository/."""
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=DEFAULT_REPOSITORY,
+        metavar="DIR",
+        help=f"{purpose} (default: the project's model_repository)",
+    )
+
+
+def add_ports(parser: argparse.ArgumentParser) -> None:
+    """Add `--http-port`, `--grpc-port` and `--metrics-port`, by default Triton's own."""
+    for kind, default in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+        parser.add_argument(
+            f"--{kind}-port",
+            type=port,
+            default=default,
+            metavar="PORT",
+            help="(%(default)s)",
+        )

@@ -1,0 +1,125 @@
+"""The command `ram-triton`: finds the subcommand, runs it, and reports what went wrong in one line.
+
+A subcommand is a module of `ram_triton.commands` with `add_arguments(parser)` and `run(arguments)`,
+which returns an exit status or None for 0. It imports what is slow inside `run`, so that mistakes
+in arguments are reported at once.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType, ModuleType
+
+from ram_triton import __version__
+from ram_triton.errors import RamTritonError
+
+COMMANDS = {
+    "model": "build a model repository from a RAM checkpoint",
+    "vocabulary": "make a checkpoint that recognises a list of names",
+    "text-encoder": "add a text encoder to a repository, so that it takes any label",
+    "plans": "make TensorRT plans on the GPU that will run them",
+    "verify": "compare a repository or a server with its checkpoint in PyTorch",
+    "doctor": "report what is right and wrong with a repository on this machine",
+    "serve": "serve a repository on this machine's CPU until Ctrl-C",
+    "demo": "serve a repository, tag some pictures, stop the server",
+    "bench": "measure PyTorch, the engine and the server in one run",
+    "train": "train a RAM as a configuration file specifies",
+    "evaluate": "measure a trained RAM and choose its tags' thresholds",
+}
+RESUMABLE = {"train": "the same command resumes it"}
+TERMINATED = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: treated as Ctrl-C, with its own exit status."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        arguments: the command line without the program's name; None: the process's own.
+
+    Returns:
+        The exit status: 0; 1 for an error, 2 for wrong arguments, 128 + N after signal N.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments:
+        overview().print_help()
+        return 2
+    if arguments[0] not in COMMANDS:
+        overview().parse_args(arguments)  # --help, --version, or an error: it does not return
+    name = arguments[0]
+    program = f"ram-triton {name}"
+    for number in TERMINATED:
+        signal.signal(number, _terminate)
+    # Their progress bars and hub look-ups are of no use here.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # Lines reach a pipe at once; a tag need not be a letter of the terminal's encoding.
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        command = load(name)
+        status = command.run(parser_of(name, command).parse_args(arguments[1:]))
+    except RamTritonError as error:
+        for line in str(error).splitlines():
+            print(f"{program}: {line}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # Python flushes stdout once more on exit, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {place}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        remedy = RESUMABLE.get(name, "run it again")
+        print(f"{program}: interrupted, {remedy}", file=sys.stderr)
+        return 128 + getattr(interrupt, "number", signal.SIGINT)
+    return int(status or 0)
+
+
+def overview() -> argparse.ArgumentParser:
+    """Return the parser of the program itself, whose help lists the subcommands."""
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="ram-triton",
+        usage="ram-triton COMMAND [OPTIONS]",
+        description="Build, check, serve and measure a Triton model repository for RAM.",
+        epilog="commands:\n"
+        + "".join(f"  {name:{width}}  {summary}\n" for name, summary in COMMANDS.items())
+        + "\n'ram-triton COMMAND --help' describes a command's options.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ram-triton {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=argparse.SUPPRESS)
+    return parser
+
+
+def load(name: str) -> ModuleType:
+    """Import a subcommand's module, by its name on the command line."""
+    return importlib.import_module(f"ram_triton.commands.{name.replace('-', '_')}")
+
+
+def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    """Return a subcommand's parser; its description is the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog=f"ram-triton {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return parser
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise Terminated(number)

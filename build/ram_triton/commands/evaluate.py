@@ -1,0 +1,42 @@
+"""Measure a trained RAM on splits of its data, and choose its tags' thresholds."""
+
+import argparse
+from pathlib import Path
+
+from ram_triton.vocabulary.tag_lists import THRESHOLDS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add("config", type=Path, metavar="CONFIG.toml", help="what `ram-triton train` was given")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="what to measure, .pth or .safetensors (default: what training wrote)",
+    )
+    add(
+        "--split",
+        action="append",
+        metavar="NAME",
+        help="a split to measure; may be repeated (default: all but training)",
+    )
+    add(
+        "--thresholds",
+        type=Path,
+        metavar="DIR",
+        help=f"folder to write {THRESHOLDS} into, chosen on the validation split "
+        "(default: the training's output)",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add("--threads", type=int, default=0, metavar="N", help="on a CPU (default: one a core)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate, and print a table."""
+    from rich.console import Console
+
+    from ram_triton.training.evaluate import evaluate_run, table
+
+    Console().print(table(evaluate_run(arguments)))

@@ -1,0 +1,64 @@
+"""Compare what a repository contains, or what a server answers, with its checkpoint in PyTorch.
+
+Every picture of a folder goes through the served preprocessing, and then through both. The exit
+status is 0 only if all that was compared agrees, within the limits that the build has too.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ram_triton.arguments import add_repository
+from ram_triton.repository.layout import DEMO_IMAGES, GRAPH_FILES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add_repository(parser, "model repository")
+    add(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the one that the repository was built from",
+    )
+    add(
+        "--images",
+        type=Path,
+        default=DEMO_IMAGES,
+        metavar="DIR",
+        help="pictures to compare on (default: the demo's)",
+    )
+    add(
+        "--format",
+        choices=GRAPH_FILES,
+        action="append",
+        default=[],
+        help="compare this alone; may be repeated (default: all that is there)",
+    )
+    add(
+        "--server",
+        metavar="HOST:PORT",
+        help="compare what the server at this gRPC address answers, instead of files",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare, and print a table; returns the exit status."""
+    from ram_triton.parity.table import print_table
+    from ram_triton.parity.verify import verify
+
+    comparisons = verify(
+        arguments.repository,
+        arguments.checkpoint,
+        arguments.images,
+        arguments.format,
+        arguments.server,
+    )
+    print(f"{arguments.checkpoint} in PyTorch, float32, on the pictures in {arguments.images}")
+    print_table(comparisons)
+    for comparison in comparisons:
+        for fault in comparison.faults:
+            print(f"ram-triton verify: {comparison.name}: {fault}", file=sys.stderr)
+    return int(any(comparison.faults for comparison in comparisons))

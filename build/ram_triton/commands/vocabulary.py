@@ -1,0 +1,69 @@
+"""Make a checkpoint that recognises a list of names, out of one that recognises others.
+
+The result is a folder with a checkpoint and its tag lists, which `make model` takes like any
+other: the labels are embedded once, and folded into the head.
+"""
+
+import argparse
+from pathlib import Path
+
+from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, NEW_THRESHOLD, read_threshold
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add(
+        "--names",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="text, a name a line, a Chinese name and a threshold may follow after tabs or "
+        "commas; .csv with a header; or a folder with ram_tag_list.txt",
+    )
+    add("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    add(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="RAM or RAM++ checkpoint in the published format, .pth or .safetensors",
+    )
+    add(
+        "--vocabulary",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder with the tag lists of that checkpoint",
+    )
+    add(
+        "--text-encoder",
+        metavar="DIR|MODULE:FUNCTION",
+        help="what embedded the checkpoint's labels, for names that it does not know: a folder as "
+        "'make text-encoder' takes it; or a function that takes a list of names and returns "
+        "float32 (names, width)",
+    )
+    add(
+        "--default-threshold",
+        metavar="SCORE",
+        help=f"for names that come without one (default: {NEW_THRESHOLD} where the checkpoint does "
+        f"not know them, {DEFAULT_THRESHOLD} where its lists say nothing)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the vocabulary."""
+    threshold = arguments.default_threshold
+    if threshold is not None:
+        threshold = read_threshold(threshold, "--default-threshold")
+
+    from ram_triton.vocabulary.choose import make_vocabulary
+
+    make_vocabulary(
+        arguments.names,
+        arguments.output,
+        arguments.checkpoint,
+        arguments.vocabulary,
+        arguments.text_encoder,
+        threshold,
+    )

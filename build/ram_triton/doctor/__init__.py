@@ -1,0 +1,1 @@
+"""What is right and wrong with a model repository on a machine, before it is served."""

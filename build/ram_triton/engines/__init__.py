@@ -1,0 +1,1 @@
+"""What runs a graph or a model: PyTorch, ONNX Runtime, OpenVINO, TensorRT."""

@@ -1,0 +1,117 @@
+"""A TensorRT engine on the GPU, run on PyTorch's tensors."""
+
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ram_triton.engines.pytorch import Tagger
+from ram_triton.engines.tensorrt import make_log
+from ram_triton.errors import EngineError
+
+# TensorRT's names of the types that outputs of these engines have.
+TORCH_TYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
+
+
+def require_cuda() -> None:
+    """Check that PyTorch reaches a GPU: its tensors are the engine's inputs and outputs.
+
+    Raises:
+        EngineError: it does not; the message says why, in one line.
+    """
+    if torch.cuda.is_available():
+        return
+    if torch.version.cuda is None:
+        raise EngineError("this PyTorch was built without CUDA: install the one for your GPU")
+    raise EngineError("PyTorch finds no NVIDIA GPU here")
+
+
+class LoadedEngine:
+    """An engine that was deserialised, ready to be called with tensors on the GPU.
+
+    Attributes:
+        inputs: names of its inputs.
+        outputs: names of its outputs.
+    """
+
+    def __init__(self, trt: ModuleType, serialized: bytes | memoryview, name: str) -> None:
+        """Deserialise an engine, or a plan, of the TensorRT `trt`.
+
+        Args:
+            trt: the module that built it; TensorRT's or TensorRT-RTX's.
+            serialized: the engine.
+            name: what it is called in errors.
+
+        Raises:
+            EngineError: no GPU is here, or the engine is not for it or for this TensorRT.
+        """
+        require_cuda()
+        log = make_log(trt)
+        runtime = trt.Runtime(log)
+        # A version-compatible plan carries a runtime, which runs only if this allows it.
+        runtime.engine_host_code_allowed = True
+        engine = runtime.deserialize_cuda_engine(serialized)
+        context = engine and engine.create_execution_context()
+        if not context:
+            raise EngineError(
+                f"{name}: cannot be loaded: {log.first or 'TensorRT does not say why'}"
+            )
+        self._name, self._log = name, log
+        self._runtime, self._engine, self._context = runtime, engine, context
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        modes = {name: engine.get_tensor_mode(name) for name in names}
+        self.inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
+        self.outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
+
+    def __call__(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Queue one run on PyTorch's current stream.
+
+        Args:
+            inputs: contiguous tensors on the GPU, by the engine's names, in its types. They must
+                live until the run has ended, as all that is queued on the same stream sees to.
+
+        Returns:
+            New tensors on the GPU, by the engine's names.
+
+        Raises:
+            EngineError: a shape is outside of the profile, or the run cannot be queued.
+        """
+        for name, tensor in inputs.items():
+            if not self._context.set_input_shape(name, tuple(tensor.shape)):
+                raise self._error(f"does not take {name} of shape {tuple(tensor.shape)}")
+            self._context.set_tensor_address(name, tensor.data_ptr())
+        results = {}
+        for name in self.outputs:
+            results[name] = torch.empty(
+                tuple(self._context.get_tensor_shape(name)),
+                dtype=TORCH_TYPES[self._engine.get_tensor_dtype(name).name],
+                device="cuda",
+            )
+            self._context.set_tensor_address(name, results[name].data_ptr())
+        if not self._context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise self._error("cannot be run")
+        return results
+
+    def _error(self, text: str) -> EngineError:
+        reason = f": {self._log.first}" if self._log.first else ""
+        return EngineError(f"{self._name} {text}{reason}")
+
+
+def engine_tagger(encoder: LoadedEngine, head: LoadedEngine, **given: np.ndarray) -> Tagger:
+    """Return both engines as one function of pixels.
+
+    Args:
+        encoder: the encoder's.
+        head: the head's.
+        given: what the head takes beside the image embeddings, by its names.
+    """
+    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in given.items()}
+    stream = torch.cuda.Stream()  # on the default one TensorRT would wait after each run
+
+    def tag(pixels: np.ndarray) -> np.ndarray:
+        with torch.cuda.stream(stream):
+            image_embeds = encoder(pixels=torch.from_numpy(pixels).cuda())["image_embeds"]
+            return head(image_embeds=image_embeds, **on_gpu)["logits"].cpu().numpy()
+
+    return tag

@@ -1,0 +1,115 @@
+"""Every error of this package that a user can cause or meet.
+
+    RamTritonError
+    ├── CheckpointError         a checkpoint cannot be used
+    │   └── VariantError        its weights have sizes that a RAM cannot have
+    ├── VocabularyError         tag lists or a list of names cannot be used
+    ├── TextEncoderError        a text encoder cannot be used
+    ├── PictureError            a folder has no pictures, or a picture cannot be read
+    ├── RepositoryError         a model repository cannot be read or written
+    │   └── EngineConfigError   a config.pbtxt cannot be read, or its graph does not fit it
+    ├── GraphError              a graph cannot be converted to half precision or INT8
+    ├── EngineError             an engine is missing, or cannot build or run a graph
+    ├── MachineError            a fact about this machine, such as its GPU, cannot be read
+    ├── PlanError               a TensorRT plan cannot be made
+    ├── ParityError             answers differ from PyTorch's, or cannot be compared
+    ├── ServerError             tritonserver cannot be started, or ended by itself
+    ├── BenchmarkError          figures would mean nothing, or cannot be measured
+    ├── ConfigError             a training's settings cannot be used
+    │   └── TextError           the text parts of a training cannot be set up
+    ├── ManifestError           a training's data cannot be used; one line per problem
+    ├── StateError              a training cannot be resumed from its saved state
+    └── PackageError            a package of the demo's data cannot be fetched
+
+`ram_triton.cli.main` prints the message, one line per fault, and returns exit status 1. A message
+states what is wrong, where, and what to do; it has no line break unless each line is a fault.
+"""
+
+SHOWN_PROBLEMS = 100
+
+
+class RamTritonError(Exception):
+    """The base of all errors here; the message states what is wrong and what to do."""
+
+
+class CheckpointError(RamTritonError):
+    """A checkpoint cannot be used."""
+
+
+class VariantError(CheckpointError):
+    """The weights have sizes that a RAM cannot have."""
+
+
+class VocabularyError(RamTritonError):
+    """Tag lists or a list of names cannot be used; one line per fault."""
+
+
+class TextEncoderError(RamTritonError):
+    """A text encoder cannot be used."""
+
+
+class PictureError(RamTritonError):
+    """A folder has no pictures, or a picture cannot be read."""
+
+
+class RepositoryError(RamTritonError):
+    """A model repository cannot be read or written."""
+
+
+class EngineConfigError(RepositoryError):
+    """A config.pbtxt cannot be read, or its graph does not fit it."""
+
+
+class GraphError(RamTritonError):
+    """A graph cannot be converted to half precision or INT8, or does not survive it."""
+
+
+class EngineError(RamTritonError):
+    """An engine is missing, or cannot build or run a graph."""
+
+
+class MachineError(RamTritonError):
+    """A fact about this machine, such as its GPU, cannot be read."""
+
+
+class PlanError(RamTritonError):
+    """A TensorRT plan cannot be made."""
+
+
+class ParityError(RamTritonError):
+    """Answers differ from PyTorch's by more than the limits, or cannot be compared."""
+
+
+class ServerError(RamTritonError):
+    """tritonserver cannot be started, or ended by itself."""
+
+
+class BenchmarkError(RamTritonError):
+    """Figures would mean nothing, or cannot be measured."""
+
+
+class ConfigError(RamTritonError):
+    """A training's settings cannot be used."""
+
+
+class TextError(ConfigError):
+    """The text parts of a training cannot be set up."""
+
+
+class ManifestError(RamTritonError):
+    """A training's data cannot be used; the message has a line for each problem, with its place."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        shown = problems[:SHOWN_PROBLEMS]
+        if len(problems) > len(shown):
+            shown.append(f"… and {len(problems) - len(shown)} more")
+        super().__init__("\n".join(shown))
+
+
+class StateError(RamTritonError):
+    """A training cannot be resumed from its saved state."""
+
+
+class PackageError(RamTritonError):
+    """A package of the demo's data cannot be fetched."""

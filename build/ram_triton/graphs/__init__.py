@@ -1,0 +1,1 @@
+"""A model's ONNX graphs: float32, half precision, INT8."""

@@ -1,0 +1,1 @@
+"""The Recognize Anything Model in PyTorch, and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Whether graphs, plans and servers compute what the checkpoint does in PyTorch."""

@@ -1,0 +1,1 @@
+"""A Triton model repository on disk: where its files are, its configs, its manifest."""

@@ -1,0 +1,156 @@
+"""A model repository on disk: its static files, what the build adds, and the manifest."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ram_triton.errors import RepositoryError
+from ram_triton.repository.layout import (
+    ADDED,
+    DEFAULT_REPOSITORY,
+    DERIVED_FILES,
+    ENCODER,
+    HEAD,
+    MANIFEST,
+    PREPROCESSING,
+    STAGING_PREFIX,
+    STATIC_FILES,
+    VOCABULARY,
+)
+
+__all__ = [
+    "ENCODER",
+    "HEAD",
+    "MANIFEST",
+    "PREPROCESSING",
+    "STAGING_PREFIX",
+    "VOCABULARY",
+    "Repository",
+    "RepositoryError",
+    "sha256",
+]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A folder that tritonserver can be pointed at, once a model was installed into it."""
+
+    root: Path
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield an empty folder on the same file system, for `install`; it is gone afterwards.
+
+        A second build of the same repository is refused meanwhile.
+
+        Raises:
+            RepositoryError: another build is running, or the folder cannot be written.
+        """
+        # Inside a model's folder: anything beside the models stops the server.
+        home = self.root / "ram"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with _locked(home):
+                for left_over in home.glob(f"{STAGING_PREFIX}*"):
+                    shutil.rmtree(left_over)
+                with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=home) as staging:
+                    yield Path(staging)
+        except OSError as error:
+            raise RepositoryError(f"{self.root}: cannot be written ({error.strerror})") from error
+        finally:
+            for folder in (home, self.root):
+                with contextlib.suppress(OSError):  # only what a failed build left empty goes
+                    folder.rmdir()
+
+    def install(self, staging: Path, manifest: dict) -> None:
+        """Move all staged files to their places, and write the manifest with their hashes last.
+
+        A repository without a manifest is thereby known for one whose build was interrupted.
+        """
+        files = _files_below(staging)
+        hashes = {str(file): sha256(staging / file) for file in files}
+        (staging / MANIFEST.name).write_text(
+            json.dumps(manifest | {"artefacts": hashes}, indent=2, ensure_ascii=False) + "\n"
+        )
+        (self.root / MANIFEST).unlink(missing_ok=True)
+        for pattern in DERIVED_FILES:
+            for file in self.root.glob(pattern):
+                file.unlink()
+        self._copy_static_files()
+        for file in files:
+            (staging / file).replace(self.root / file)
+        (staging / MANIFEST.name).replace(self.root / MANIFEST)
+
+    def manifest(self) -> dict | None:
+        """Return what `install` wrote last, or None where no model is installed.
+
+        Raises:
+            RepositoryError: it cannot be read.
+        """
+        path = self.root / MANIFEST
+        if not path.is_file():
+            return None
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            manifest = None
+        if not isinstance(manifest, dict):
+            raise RepositoryError(f"{path}: is damaged: run 'make model' again")
+        return manifest
+
+    def require_manifest(self) -> dict:
+        """Return what `install` wrote last.
+
+        Raises:
+            RepositoryError: it cannot be read, or no model is installed.
+        """
+        manifest = self.manifest()
+        if manifest is None:
+            raise RepositoryError(
+                f"{self.root}: contains no model: run 'make model' or 'make demo' first"
+            )
+        return manifest
+
+    def _copy_static_files(self) -> None:
+        """Bring configs and Python models into a repository other than the project's own."""
+        if self.root.resolve() == DEFAULT_REPOSITORY:
+            return
+        for pattern in STATIC_FILES:
+            for source in sorted(DEFAULT_REPOSITORY.glob(pattern)):
+                if source.relative_to(DEFAULT_REPOSITORY).parts[0] in ADDED:
+                    continue
+                target = self.root / source.relative_to(DEFAULT_REPOSITORY)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                # A config that its owner has changed stays as it is.
+                if target.suffix != ".pbtxt" or not target.exists():
+                    shutil.copyfile(source, target)
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RepositoryError(f"{folder.parent}: another build is writing to it") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,142 @@
+"""Text encoder to models of a repository: export, check, install."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+
+from ram_triton.errors import RepositoryError, TextEncoderError
+from ram_triton.graphs.export import OPSET
+from ram_triton.repository import layout as places
+from ram_triton.repository.layout import OPTIONAL_MODELS
+from ram_triton.repository.repository import Repository
+from ram_triton.server_code import LabelText, pad
+from ram_triton.text_encoder.checkpoint import TextEncoder
+
+MODELS = OPTIONAL_MODELS
+SETTINGS = "text_encoder.json"
+CHECKED = ("cat", "hot dog", "a very long name of something that nobody has ever seen", "猫")
+TOLERANCE = 1e-4  # of numbers of vectors of length 1
+
+
+def install_text_encoder(
+    encoder: TextEncoder,
+    templates: Sequence[str],
+    root: Path,
+    name: str,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Add `ram_open_text` and `ram_open_text_encoder` to a repository that has a model.
+
+    Args:
+        encoder: the text encoder that the model's labels were embedded with.
+        templates: the sentences, as `LabelText` has them.
+        root: the repository.
+        name: of the checkpoint, for the settings file.
+        say: called with a line when something is done.
+
+    Raises:
+        RepositoryError: no model is installed, or the folder cannot be written.
+        TextEncoderError: its embeddings are not as wide as the model's labels; or the exported
+            graph does not compute what PyTorch does.
+    """
+    repository = Repository(root)
+    manifest = repository.manifest()
+    if manifest is None or not (root / places.LABELS).is_dir():
+        raise RepositoryError(
+            f"{root}: contains no model that takes labels: run 'make model' first"
+        )
+    width = manifest["variant"]["label_width"]
+    if encoder.tower.width != width:
+        raise TextEncoderError(
+            f"its embeddings are {encoder.tower.width} wide, but the model in {root} has labels of "
+            f"{width}: take the text encoder that those were embedded with"
+        )
+    settings = {
+        "checkpoint": name,
+        "kind": encoder.kind,
+        "width": width,
+        "max_tokens": encoder.max_tokens,
+        "templates": list(templates),
+    }
+    with repository.staging() as staging:
+        shutil.copytree(
+            MODELS, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        folder = staging / "ram_open_text" / "1"
+        encoder.tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        say("exporting the text encoder to ONNX")
+        graph = staging / places.TEXT_ENCODER
+        export_tower(encoder.tower, graph)
+        difference = measure(encoder, graph, LabelText.load(folder))
+        say(f"largest difference from PyTorch {difference:.2g}")
+        if not difference <= TOLERANCE:  # so that NaN fails too
+            raise TextEncoderError(
+                f"the exported graph is off by {difference:.2g}, the limit is {TOLERANCE:g}"
+            )
+        marker = root / places.LABELS / SETTINGS
+        marker.unlink(missing_ok=True)  # while files are moved nobody asks for them
+        for model in ("ram_open_text_encoder", "ram_open_text"):
+            _install(staging / model, root / model)
+        (staging / SETTINGS).write_text(
+            json.dumps({"model": "ram_open_text", "width": width}) + "\n"
+        )
+        (staging / SETTINGS).replace(marker)
+    say(f"{root}: ram_open now takes names that the vocabulary lacks")
+
+
+def export_tower(tower: torch.nn.Module, path: Path) -> None:
+    """Write a tower as ONNX, float32: `input_ids` and `attention_mask` to `embeds`.
+
+    The first two are int32 (sentences, tokens), both free; the last is (sentences, width).
+    """
+    sentences, tokens = torch.export.Dim("sentences", min=1), torch.export.Dim("tokens", min=2)
+    ids, mask = torch.ones(3, 9, dtype=torch.int32), torch.ones(3, 9, dtype=torch.int32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            tower,
+            (ids, mask),
+            path,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["embeds"],
+            dynamic_shapes=({0: sentences, 1: tokens}, {0: sentences, 1: tokens}),
+            external_data=True,
+        )
+
+
+def measure(encoder: TextEncoder, graph: Path, text: LabelText) -> float:
+    """Return how far the graph is from PyTorch, at most, on sentences of several lengths."""
+    run = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    tokens = [e.ids for e in text.tokenizer.encode_batch([*CHECKED, *text.sentences("cat")])]
+    worst = 0.0
+    for batch in ([tokens[0]], tokens):
+        ids, mask = pad(batch)
+        with torch.inference_mode():
+            expected = encoder.tower(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        worst = float(np.maximum(worst, np.abs(run([ids, mask])["embeds"] - expected).max()))
+    return worst
+
+
+def _install(source: Path, target: Path) -> None:
+    """Move a model's folder to its place; a config that its owner has changed stays as it is."""
+    if not target.exists():
+        source.replace(target)
+        return
+    for name in (places.PLAN, places.FACTS):  # of the graph before
+        (target / "1" / name).unlink(missing_ok=True)
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        place = target / file.relative_to(source)
+        if place.suffix != ".pbtxt" or not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)

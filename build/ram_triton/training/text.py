@@ -1,0 +1,220 @@
+"""Tags and captions as text: their tokens, and the two BERTs that generation trains.
+
+Only training with captions imports this file, and with it transformers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertLMHeadModel, BertModel, BertTokenizer
+
+from ram_triton.errors import TextError
+from ram_triton.model.tagging_head import TaggingHead, TaggingLayer
+from ram_triton.model.variant import Variant
+from ram_triton.model.weight_names import published_name
+
+VOCABULARY_FILE = "vocab.txt"  # of a BERT (bert-base-uncased in published RAMs), a token a line
+REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CAPTION_BEGIN, TAGS_BEGIN = "[DEC]", "[ENC]"  # RAM adds them to the vocabulary in this order
+TAG_SEPARATOR = " | "
+PROMPT = "a picture of "
+MAX_TOKENS = 40  # of the tags' text, and of a caption
+
+
+class TextTokens(NamedTuple):
+    """The text of a batch of images.
+
+    Attributes:
+        tag_ids: tokens of each image's tags, (batch, tokens), int64.
+        tag_mask: True where there is a token, False where padding, of the same shape.
+        caption_ids: tokens of each image's caption, (batch, tokens), int64.
+        caption_mask: True where there is a token, of the same shape.
+        ignored: True where a caption's token is not scored: prompt, padding, no caption.
+    """
+
+    tag_ids: Tensor
+    tag_mask: Tensor
+    caption_ids: Tensor
+    caption_mask: Tensor
+    ignored: Tensor
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same tokens on a device."""
+        return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Tokenizer:
+    """Makes tokens of tags and captions, with a BERT's vocabulary and RAM's special tokens.
+
+    Args:
+        folder: holds the vocabulary, `vocab.txt`.
+
+    Raises:
+        TextError: there is no vocabulary, or it is none of a BERT.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / VOCABULARY_FILE
+        if not path.is_file():
+            raise TextError(f"{path}: no such file")
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        if missing := [token for token in REQUIRED_TOKENS if token not in lines]:
+            raise TextError(f"{path}: is no BERT vocabulary, it has no {', '.join(missing)}")
+        self._bert = BertTokenizer(vocab={token: number for number, token in enumerate(lines)})
+        self._bert.add_tokens([CAPTION_BEGIN, TAGS_BEGIN], special_tokens=True)
+        # [CLS], whose place the beginning takes, stands at the front, [SEP] behind.
+        self._prompt_length = len(self._bert(PROMPT).input_ids) - 1
+
+    def __len__(self) -> int:
+        return len(self._bert)
+
+    def __call__(self, tags: Sequence[Sequence[str]], captions: Sequence[str | None]) -> TextTokens:
+        """Tokenise a batch.
+
+        Args:
+            tags: the English names of each image's tags; of none, if it has none.
+            captions: each image's caption, without the prompt; None where it has none.
+        """
+        tag_ids, tag_mask = self._encode([TAG_SEPARATOR.join(row) for row in tags], TAGS_BEGIN)
+        caption_ids, caption_mask = self._encode(
+            [PROMPT + (caption or "") for caption in captions], CAPTION_BEGIN
+        )
+        ignored = ~caption_mask
+        ignored[:, : self._prompt_length] = True
+        ignored[[caption is None for caption in captions]] = True
+        return TextTokens(tag_ids, tag_mask, caption_ids, caption_mask, ignored)
+
+    def decode(self, token_ids: Tensor) -> str:
+        """Return the text of (tokens,) int64 tokens, without the special ones."""
+        return self._bert.decode(token_ids, skip_special_tokens=True)
+
+    def _encode(self, texts: list[str], begin: str) -> tuple[Tensor, Tensor]:
+        encoded = self._bert(
+            texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
+        encoded.input_ids[:, 0] = self._bert.convert_tokens_to_ids(begin)
+        return encoded.input_ids, encoded.attention_mask.bool()
+
+
+@dataclass(frozen=True)
+class TextSizes:
+    """Sizes of tag encoder and text decoder; their widths are those of the tagging head.
+
+    Attributes:
+        vocabulary: number of tokens, `len(Tokenizer)`.
+        layers: of each of the two.
+        heads: of each attention.
+        positions: the longest text.
+        dropout: share of activations and attention weights dropped while training.
+    """
+
+    vocabulary: int
+    layers: int = 12
+    heads: int = 12
+    positions: int = 512
+    dropout: float = 0.1
+
+
+class TextParts(nn.Module):
+    """Tag encoder and text decoder: image and tags to caption (Zhang et al. 2023, section 3.1).
+
+    Both are BERTs with cross-attention: the encoder's to the image, the decoder's to what the
+    encoder made of the tags. The encoder's lowest layers share cross-attention and feed-forward
+    network with the tagging head's: the parameters are the same objects. Only the number of heads
+    is each one's own (4 in the tagging head, 12 here), as in RAM's reference.
+
+    Args:
+        variant: the RAM's sizes.
+        sizes: those of the text parts.
+        head: the tagging head to share layers with.
+
+    Raises:
+        TextError: the encoder has fewer layers than the tagging head.
+    """
+
+    def __init__(self, variant: Variant, sizes: TextSizes, head: TaggingHead) -> None:
+        super().__init__()
+        if sizes.layers < len(head.layers):
+            raise TextError(
+                f"a tag encoder of {sizes.layers} layers cannot share the tagging head's "
+                f"{len(head.layers)}"
+            )
+        self.tag_encoder = BertModel(_config(variant, sizes), add_pooling_layer=False)
+        self.text_decoder = BertLMHeadModel(_config(variant, sizes))
+        _attend_both_ways(self.tag_encoder)
+        for layer in self.tag_encoder.encoder.layer:
+            _attend_to_width(layer.crossattention.self, variant.image_width)
+        for layer, tagging_layer in zip(self.tag_encoder.encoder.layer, head.layers, strict=False):
+            _tie(layer, tagging_layer)
+        for embeddings in (self.tag_encoder.embeddings, self.text_decoder.bert.embeddings):
+            # Published RAMs have no token types; zeros that stay zeros are the same as none.
+            nn.init.zeros_(embeddings.token_type_embeddings.weight).requires_grad_(False)
+
+    def forward(self, image_embeds: Tensor, text: TextTokens) -> Tensor:
+        """Expect each next token of the captions.
+
+        Padding is masked everywhere, so that it changes nothing. (In RAM's reference the decoder
+        also attends to the padding of the tags, which always fill 40 tokens there.)
+
+        Args:
+            image_embeds: (batch, tokens, image_width).
+            text: of the same images.
+
+        Returns:
+            Logits of the token after each of the caption's, (batch, caption tokens, vocabulary).
+        """
+        tags = self.tag_encoder(
+            text.tag_ids, attention_mask=text.tag_mask, encoder_hidden_states=image_embeds
+        )
+        return self.text_decoder(
+            text.caption_ids,
+            attention_mask=text.caption_mask,
+            encoder_hidden_states=tags.last_hidden_state,
+            encoder_attention_mask=text.tag_mask,
+            use_cache=False,
+        ).logits
+
+
+def _config(variant: Variant, sizes: TextSizes) -> BertConfig:
+    return BertConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=variant.hidden_size,
+        intermediate_size=variant.intermediate_size,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        max_position_embeddings=sizes.positions,
+        hidden_dropout_prob=sizes.dropout,
+        attention_probs_dropout_prob=sizes.dropout,
+        is_decoder=True,
+        add_cross_attention=True,
+    )
+
+
+def _attend_both_ways(bert: BertModel) -> None:
+    """Undo causality: transformers builds cross-attention into causal BERTs only."""
+    bert.config.is_decoder = False
+    for layer in bert.encoder.layer:
+        layer.attention.self.is_causal = False
+
+
+def _attend_to_width(attention: nn.Module, width: int) -> None:
+    """Let cross-attention take keys and values of another width than the queries'."""
+    for name in ("key", "value"):
+        linear = nn.Linear(width, attention.all_head_size)
+        nn.init.normal_(linear.weight, std=attention.config.initializer_range)
+        nn.init.zeros_(linear.bias)
+        setattr(attention, name, linear)
+
+
+def _tie(layer: nn.Module, tagging_layer: TaggingLayer) -> None:
+    """Make a BERT layer use the very parameters of a tagging layer."""
+    for name, parameter in tagging_layer.named_parameters():
+        # A published name, less its beginning, is where a BERT layer keeps that parameter.
+        published = published_name(f"head.layers.0.{name}")
+        path = published.removeprefix("tagging_head.encoder.layer.0.")
+        module, _, attribute = path.rpartition(".")
+        setattr(layer.get_submodule(module), attribute, parameter)

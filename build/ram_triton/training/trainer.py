@@ -1,0 +1,252 @@
+"""The training loop: a run that was killed goes on to the very weights it would have reached."""
+
+import contextlib
+import copy
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from ram_triton.training.config import Config, read_config
+from ram_triton.training.data import Batch, Images, TrainingBatches, load_batches
+from ram_triton.training.evaluate import score
+from ram_triton.training.interruption import Interruption
+from ram_triton.training.losses import DISTILLATION, total_loss
+from ram_triton.training.metrics import mean_average_precision
+from ram_triton.training.model import TrainingModel, published_state_dict
+from ram_triton.training.optimise import (
+    choose_device,
+    choose_precision,
+    learning_rate,
+    make_optimiser,
+)
+from ram_triton.training.progress import Progress
+from ram_triton.training.run_inputs import Setup, make_model, prepare
+from ram_triton.training.state import (
+    FILE,
+    METRICS,
+    MODEL,
+    load_state,
+    make_folder,
+    save_state,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    from ram_triton.training.text import TextTokens
+
+
+class Interrupted(Exception):
+    """A signal, its number in `signal`, ended a run that can be gone on with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step came to: its losses by name, unweighted, and the gradient's norm."""
+
+    losses: dict[str, float]
+    gradient_norm: float
+
+
+class Trainer:
+    """Trains a model; see `train`.
+
+    Args:
+        config: the run's.
+        setup: what `prepare` made of it.
+        model: where training starts from.
+    """
+
+    def __init__(self, config: Config, setup: Setup, model: TrainingModel) -> None:
+        self.config, self.setup = config, setup
+        self.device = choose_device(config.device)
+        self.precision = choose_precision(config.optimisation.precision, self.device)
+        self.model = model.to(self.device).train()
+        self.average = copy.deepcopy(model).eval().requires_grad_(False)
+        self.optimiser = make_optimiser(model, config.optimisation, self.device)
+        self.images = Images(config.data.images, model.ram.variant.image_size)
+        self.steps_per_epoch = len(self._batches(0))
+        self.total_steps = self.steps_per_epoch * config.optimisation.epochs
+        self.step = 0
+        self.saved_at = time.monotonic()
+
+    def state(self) -> dict:
+        """Return all that a run needs to go on."""
+        return {
+            "fingerprint": self.setup.fingerprint,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on from what `state` returned."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def save(self) -> None:
+        """Write a checkpoint to go on from."""
+        save_state(self.state(), self.config.output)
+        self.saved_at = time.monotonic()
+
+    def train(self, progress: Progress) -> Path:
+        """Train to the end of the last epoch, and write the averaged model.
+
+        Returns:
+            The model's file, a checkpoint in the published format.
+
+        Raises:
+            Interrupted: by a signal; the step under way was finished, and a checkpoint written.
+        """
+        # What a killed run wrote beyond the step that is gone on from would stand there twice.
+        writer = SummaryWriter(str(self.config.output / METRICS), purge_step=self.step + 1)
+        progress.begin(self.total_steps, self.step, self.config.optimisation.batch_size)
+        try:
+            # Half a step must never reach a checkpoint: what goes on from it would end elsewhere.
+            with Interruption() as interruption:
+                while self.step < self.total_steps:
+                    self._train_epoch(progress, writer, interruption)
+        finally:
+            progress.end()
+            writer.close()
+        path = self.config.output / MODEL
+        weights = published_state_dict(self.average)
+        write_atomically(path, lambda unfinished: save_file(weights, unfinished))
+        return path
+
+    def _batches(self, epoch: int) -> TrainingBatches:
+        setup, config = self.setup, self.config
+        return TrainingBatches(
+            setup.training,
+            self.images,
+            len(setup.tags),
+            setup.features if DISTILLATION in setup.losses else None,
+            config.augmentation,
+            config.optimisation.batch_size,
+            config.seed,
+            epoch,
+        )
+
+    def _train_epoch(
+        self, progress: Progress, writer: SummaryWriter, interruption: Interruption
+    ) -> None:
+        """Go on to the end of the epoch."""
+        epoch, first = divmod(self.step, self.steps_per_epoch)
+        for batch in load_batches(self._batches(epoch), first, self.config.data.workers):
+            result = self.take_step(batch)
+            self._report(result, progress, writer)
+            stop = interruption.signal
+            if stop or time.monotonic() - self.saved_at > self.config.reports.checkpoint_seconds:
+                writer.flush()
+                self.save()
+            if stop:
+                raise Interrupted(stop)
+        every = self.config.reports.validation_epochs
+        last = self.step == self.total_steps
+        if self.setup.validation and every and ((epoch + 1) % every == 0 or last):
+            quality = mean_average_precision(
+                *score(
+                    self.average.tag,
+                    len(self.setup.tags),
+                    self.setup.validation,
+                    self.images,
+                    self.device,
+                )
+            )
+            writer.add_scalar("validation/mAP", quality, self.step)
+            progress.say(f"epoch {epoch + 1}: mAP {quality:.4f} on the validation split")
+            progress.resume()
+        writer.flush()
+        self.save()
+
+    def take_step(self, batch: Batch) -> Step:
+        """Learn from a batch."""
+        # Chance inside the model (dropped paths) depends on the step alone, as all other does.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        rate = learning_rate(self.step, self.total_steps, self.config.optimisation)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["share"]
+        with self._autocast():
+            outputs = self.model(
+                batch.pixels.to(self.device, non_blocking=True),
+                batch.targets.to(self.device, non_blocking=True),
+                None if batch.features is None else batch.features.to(self.device),
+                self._text(batch),
+            )
+        total_loss(outputs.losses, self.setup.losses).backward()
+        norm = nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.optimisation.gradient_norm
+        )
+        if math.isfinite(norm):  # a step from an overflow would spoil all weights
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self._follow()
+        return Step({name: loss.item() for name, loss in outputs.losses.items()}, float(norm))
+
+    def _text(self, batch: Batch) -> Optional["TextTokens"]:
+        """Tokens of the pictures' tags and captions, where captions train the model."""
+        if self.setup.tokenizer is None or batch.captions is None:
+            return None
+        tags = [[self.setup.tags[i] for i in row.nonzero().flatten()] for row in batch.targets]
+        return self.setup.tokenizer(tags, batch.captions).to(self.device)
+
+    def _follow(self) -> None:
+        """Move the average a little towards the model; at first by more, to forget the start."""
+        keep = min(self.config.optimisation.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()),
+                [one.detach() for one in self.model.parameters()],
+                1 - keep if self.config.optimisation.ema else 1.0,
+            )
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        enabled = self.precision is not torch.float32
+        return torch.autocast(self.device.type, self.precision if enabled else None, enabled)
+
+    def _report(self, result: Step, progress: Progress, writer: SummaryWriter) -> None:
+        progress.advance(result.losses)
+        if self.step % self.config.reports.log_steps == 0:
+            for name, loss in result.losses.items():
+                writer.add_scalar(f"loss/{name}", loss, self.step)
+            writer.add_scalar("gradient_norm", result.gradient_norm, self.step)
+            rate = learning_rate(self.step - 1, self.total_steps, self.config.optimisation)
+            writer.add_scalar("learning_rate", rate, self.step)
+            writer.add_scalar("images_per_second", progress.images_per_second, self.step)
+
+
+def train(config_path: Path, restart: bool, progress: Progress) -> Path:
+    """Train, and return the model's file."""
+    config = read_config(config_path)
+    if restart:
+        (config.output / FILE).unlink(missing_ok=True)
+        shutil.rmtree(config.output / METRICS, ignore_errors=True)
+    setup = prepare(config, progress.say)
+    state = load_state(config.output, setup.fingerprint)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    trainer = Trainer(config, setup, make_model(config, setup, progress.say))
+    make_folder(config.output)
+    progress.say(
+        f"model: {trainer.model.ram.variant}, on {trainer.device.type} in {trainer.precision}"
+    )
+    if state is not None:
+        trainer.restore(state)
+        progress.say(f"going on after step {trainer.step}")
+    return trainer.train(progress)

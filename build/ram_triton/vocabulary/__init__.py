@@ -1,0 +1,1 @@
+"""RAM's tag lists, and lists of names that people bring."""

@@ -1,1 +1,0 @@
-"""Whether what is installed, or served, computes what its checkpoint does in PyTorch."""

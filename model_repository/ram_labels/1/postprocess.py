@@ -1,1 +1,0 @@
-../../ram_postprocess/1/postprocess.py

@@ -1,0 +1,252 @@
+"""The benchmark: what it writes, and that a wrong answer or a strange file fails it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+from ram_triton.bench.ways import ENGINE, GRPC, PYTORCH
+from ram_triton.graphs.int8 import quantise_pair
+from ram_triton.parity.pictures import picture_batches
+from ram_triton.repository.layout import ENCODER, HEAD, INT8_ENCODER, INT8_HEAD
+from support.pipeline import PICTURES, run_command
+
+ROOT = Path(__file__).parents[2]
+# One short round of everything.
+SHORT = (
+    "--repeats",
+    1,
+    "--seconds",
+    0,
+    "--shrink",
+    8,
+    "--concurrency",
+    1,
+    2,
+    "--batch",
+    1,
+    2,
+    "--images",
+    PICTURES,
+)
+ONE = np.array([1], np.float32)
+STEPS = ["ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess", "ram"]
+
+
+def bench(*arguments):
+    command = [sys.executable, "-m", "ram_triton", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def short_run(repository, checkpoint, tmp_path_factory):
+    """A run on the tiny model: its process and the folder that it wrote to."""
+    output = tmp_path_factory.mktemp("bench")
+    process = bench(
+        "--repository", repository, "--checkpoint", checkpoint, *SHORT, "--output", output
+    )
+    assert process.returncode == 0, process.stderr
+    return process, output
+
+
+@pytest.fixture(scope="module")
+def measured(short_run):
+    return json.loads((short_run[1] / "bench.json").read_text())
+
+
+def test_the_table_compares_pytorch_the_engine_and_grpc(short_run):
+    lines = short_run[0].stdout.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    compared = [tuple(row[:4]) for row in rows if row and row[0] in (PYTORCH, ENGINE, GRPC)]
+    assert compared == [
+        ("PyTorch", "float32", "1", "1"),
+        ("engine alone", "float32", "1", "1"),
+        ("PyTorch", "float32", "2", "1"),
+        ("engine alone", "float32", "2", "1"),
+        *(("Triton through gRPC", "float32", batch, clients) for batch in "12" for clients in "12"),
+    ]
+    assert "tag F1 1.0000 on 7 images" in short_run[0].stdout
+
+
+def test_the_json_says_on_what_and_of_what_it_was_measured(measured):
+    assert measured["machine"]["cores"] > 0 and measured["machine"]["processor"]
+    assert measured["machine"]["versions"]["tritonserver"] == "2.51.0"
+    assert measured["model"]["variant"].endswith("96 px with 40 tags")
+    assert len(measured["model"]["checkpoint"]["sha256"]) == 64
+
+
+def test_each_figure_comes_with_all_its_rounds_and_their_spread(measured):
+    assert len(measured["throughput"]) == 8
+    for row in measured["throughput"]:
+        assert row["requests"] >= row["concurrency"]
+        for name in ("images_per_second", "p50_ms"):
+            figure = row[name]
+            assert 0 < figure["low"] <= figure["median"] <= figure["high"]
+            assert len(figure["values"]) == 1
+        assert row["p50_ms"]["median"] <= row["p99_ms"]
+
+
+def test_each_steps_share_comes_from_tritons_statistics(measured):
+    assert [row["step"] for row in measured["steps"]] == STEPS * 4
+    for row in measured["steps"]:
+        parts = [row[f"{part}_ms"] for part in ("queue", "input", "infer", "output")]
+        assert min(parts) >= 0 and row["infer_ms"] > 0
+        if row["step"] != "ram":  # an ensemble's parts are its steps', which partly run at once
+            assert sum(parts) <= row["total_ms"] * 1.001
+
+
+def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured):
+    one_core = measured["preprocessor"]["one_core"]
+    assert [row["picture"].split(", ")[1] for row in one_core] == ["JPEG", "JPEG", "PNG"]
+    assert one_core[2]["mean_difference"] == 0, "a PNG has no reduced scale"
+    assert 0 < one_core[0]["mean_difference"] < 2
+    clients = [row["concurrency"] for row in measured["preprocessor"]["served"]]
+    assert clients == sorted({1, measured["machine"]["cores"]})
+    assert measured["postprocessor_ms"]["median"] > 0
+    assert measured["matrix_product"]["products_of_an_image"] > 1e6
+    assert set(measured["marks"]) >= {
+        "gRPC, times PyTorch's throughput, batch of 1",
+        "Triton's own time, share of the engine's, batch of 2",
+        "engine, share of the matrix product, batch of 1",
+    }
+    assert not any("PNG" in mark for mark in measured["marks"]), "both ways are the same"
+    if len(clients) > 1:
+        several = f"on {clients[1]} cores, {clients[1]} clients, times one client's throughput"
+        assert f"preprocessor {several}" in measured["marks"]
+
+
+def test_int8_is_measured_where_the_config_chooses_it(repository, tmp_path):
+    chosen = shutil.copytree(repository, tmp_path / "models")
+    pictures = list(picture_batches(PICTURES, 96, (1,)))
+    quantise_pair(
+        [chosen / path for path in (ENCODER, HEAD)],
+        [chosen / path for path in (INT8_ENCODER, INT8_HEAD)],
+        pictures,
+    )
+    for path in (INT8_ENCODER, INT8_HEAD):
+        config = chosen / path.parts[0] / "configs" / "cpu.pbtxt"
+        config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+    process = bench(
+        "--repository",
+        chosen,
+        *SHORT,
+        "--batch",
+        1,
+        "--concurrency",
+        1,
+        "--output",
+        tmp_path / "out",
+    )
+    assert process.returncode == 0, process.stderr
+    rows = json.loads((tmp_path / "out" / "bench.json").read_text())["throughput"]
+    assert [(row["way"], row["precision"]) for row in rows] == [
+        ("engine alone", "INT8"),
+        ("Triton through gRPC", "INT8"),
+    ]
+    assert "matrix product in INT8 does" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "benched"),
+    [
+        ("", "--repository runs/demo/model_repository --checkpoint build/demo/weights"),
+        ("CHECKPOINT=my.pth", "--repository 'model_repository' --checkpoint='my.pth'"),
+        ("SERVER=gpu:8001", "--repository 'model_repository' --server='gpu:8001'"),
+        ("REPOSITORY=mine", "--repository 'mine'"),
+    ],
+    ids=["nothing", "checkpoint", "server", "repository"],
+)
+def test_make_benches_the_demo_only_where_no_other_model_is_given(given, benched):
+    told = subprocess.run(
+        ["make", "--dry-run", "bench", *given.split()],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    ).stdout
+    (command,) = (line for line in told.splitlines() if "ram-triton bench" in line)
+    assert benched in " ".join(command.split())
+
+
+def test_a_picture_is_drawn(short_run):
+    with Image.open(short_run[1] / "bench.png") as picture:
+        assert picture.format == "PNG" and picture.width > 800
+
+
+def test_a_wrong_answer_fails_it(repository, checkpoint, tmp_path):
+    wrong = shutil.copytree(repository, tmp_path / "models")
+    path = wrong / "ram_head" / "1" / "model.onnx"
+    head = onnx.load(path)
+    logits = head.graph.output[0].name
+    producer = next(node for node in head.graph.node if logits in node.output)
+    producer.output[0] = "right"
+    head.graph.initializer.append(numpy_helper.from_array(ONE, "one"))
+    head.graph.node.append(onnx.helper.make_node("Add", ["right", "one"], [logits]))
+    onnx.save(head, path)
+    output = tmp_path / "out"
+    result = bench("--repository", wrong, "--checkpoint", checkpoint, *SHORT, "--output", output)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "ram-triton bench: Triton through gRPC: a wrong answer: a logit is off by 1"
+    )
+    assert not any(output.iterdir())
+
+
+def test_a_picture_that_is_cut_short_is_one_line(repository, tmp_path):
+    picture = tmp_path / "cut.jpg"
+    picture.write_bytes(next(PICTURES.glob("*.jpg")).read_bytes()[:500])
+    result = bench("--repository", repository, "--images", tmp_path, "--output", tmp_path / "out")
+    (line,) = result.stderr.strip().splitlines()
+    assert result.returncode == 1 and line.startswith(f"ram-triton bench: {picture}: ")
+
+
+def test_an_output_that_can_not_be_written_is_told_before_measuring(repository, tmp_path):
+    (tmp_path / "file").touch()
+    result = bench("--repository", repository, "--output", tmp_path / "file")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert (
+        result.stderr.strip()
+        == f"ram-triton bench: {tmp_path / 'file'}: cannot be written (File exists)"
+    )
+
+
+@pytest.mark.parametrize("seconds", ["-5", "nan", "inf"])
+def test_seconds_must_be_a_number_from_0_on(seconds, capsys):
+    with pytest.raises(SystemExit):
+        run_command("bench", ["--seconds", seconds])
+    assert "is not a number from 0 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "ram/1/manifest.json").unlink(), "holds no model"),
+        (lambda root: (root / "ram_head/1/model.onnx").write_bytes(b""), "is not the graph"),
+    ],
+    ids=["no model", "another graph"],
+)
+def test_a_repository_that_is_not_as_it_was_built_is_one_line(
+    repository, tmp_path, change, message
+):
+    strange = shutil.copytree(repository, tmp_path / "models")
+    change(strange)
+    result = bench("--repository", strange)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith(f"ram-triton bench: {strange}") and message in line
+
+
+def test_the_checkpoint_of_another_model_is_refused(repository, tmp_path):
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"other")
+    result = bench("--repository", repository, "--checkpoint", other)
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        f"ram-triton bench: {other}: is not the checkpoint that {repository} was built of"
+    )

@@ -1,0 +1,55 @@
+"""The demo: server up, pictures tagged through gRPC, server down."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ram_triton.repository.repository import MANIFEST
+
+SCRIPT = Path(__file__).parents[2] / "build" / "run_demo.py"
+
+
+def demo(*arguments, cwd):
+    command = [sys.executable, "-m", "ram_triton", "demo", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, check=False, timeout=120
+    )
+
+
+@pytest.fixture
+def pictures(picture_files, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for path in picture_files[:2]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_every_picture_is_tagged_in_both_languages_and_the_server_stopped(
+    repository, pictures, tmp_path
+):
+    result = demo("--repository", repository, "--images", pictures, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Starting tritonserver on loopback\n")
+    for path in pictures.iterdir():
+        assert f"pictures/{path.name}" in result.stdout
+    assert "tag " in result.stdout and "标签" in result.stdout
+    assert "Stopped tritonserver" in result.stdout
+
+
+def test_what_the_manifest_notes_of_the_model_is_shown(repository, pictures, tmp_path):
+    noted = shutil.copytree(repository, tmp_path / "models")
+    manifest = (noted / MANIFEST).read_text()
+    (noted / MANIFEST).write_text(manifest.replace('"note": null', '"note": "only a test"'))
+    result = demo("--repository", noted, "--images", pictures, cwd=tmp_path)
+    assert "Note: only a test\n" in result.stdout
+
+
+def test_a_repository_without_a_model_is_one_line(tmp_path):
+    result = demo("--repository", tmp_path, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"ram-triton demo: {tmp_path}: contains no model: run 'make model' or 'make demo' first\n",
+    )

@@ -1,0 +1,60 @@
+"""Commands that are interrupted or mistyped before they have begun: one line, no traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from ram_triton.cli import COMMANDS
+
+# Takes the place of a package that takes long to import: the signal comes meanwhile.
+SIGNALLED = "import os, signal\nos.kill(os.getpid(), signal.{})\nimport time\ntime.sleep(60)\n"
+ARGUMENTS = {
+    "model": ["--checkpoint=x", "--vocabulary=x"],
+    "vocabulary": ["--names=x", "--output=x", "--checkpoint=x", "--vocabulary=x"],
+    "text-encoder": ["--checkpoint=x"],
+    "verify": ["--checkpoint=x"],
+    "train": ["x"],
+    "evaluate": ["x"],
+}
+
+
+def run(command, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "ram_triton", command, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_a_signal_while_a_command_imports_is_one_line(command, name, tmp_path):
+    (tmp_path / "torch.py").write_text(SIGNALLED.format(name))
+    done = run(command, *ARGUMENTS[command], PYTHONPATH=str(tmp_path))
+    assert done.stderr.startswith(f"ram-triton {command}: interrupted, ")
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 128 + getattr(signal, name)
+
+
+def test_a_signal_while_the_program_itself_imports_is_one_line(tmp_path):
+    (tmp_path / "argparse.py").write_text(SIGNALLED.format("SIGINT"))
+    done = run("model", PYTHONPATH=str(tmp_path))
+    assert (done.stderr, done.returncode) == ("ram-triton: interrupted\n", 130)
+
+
+def test_a_command_that_does_not_exist_is_refused_with_those_that_do():
+    done = run("modle")
+    assert done.returncode == 2
+    assert "invalid choice: 'modle'" in done.stderr and "'model'" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_comes_without_the_slow_imports(command, tmp_path):
+    for package in ("torch", "openvino", "transformers", "onnxruntime", "sklearn", "matplotlib"):
+        (tmp_path / f"{package}.py").write_text(f"raise SystemExit('{package} is imported')")
+    done = run(command, "--help", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert done.stdout.startswith(f"usage: ram-triton {command} ")

@@ -1,0 +1,152 @@
+"""Starting and stopping the server: in the foreground, on taken ports, without a model."""
+
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from ram_triton.errors import ServerError
+from ram_triton.repository.repository import STAGING_PREFIX
+from ram_triton.server import LOOPBACK, Ports, TritonServer
+
+ROOT = Path(__file__).parents[2]
+
+
+def serve(repository, ports):
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "ram_triton",
+            "serve",
+            "--repository",
+            repository,
+            "--http-port",
+            str(ports.http),
+            "--grpc-port",
+            str(ports.grpc),
+            "--metrics-port",
+            str(ports.metrics),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(repository, stop):
+    ports = Ports.free()
+    process = serve(repository, ports)
+    try:
+        log = list(iter(process.stdout.readline, "Ctrl-C stops the server.\n"))
+        assert log[-1].startswith(f"Ready: gRPC {LOOPBACK}:{ports.grpc}, HTTP")
+        url = f"http://{LOOPBACK}:{ports.http}/v2/models/ram/ready"
+        assert urllib.request.urlopen(url).status == 200
+        process.send_signal(stop)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.endswith("ram-triton serve: stopped\n")
+    assert ports.taken() == []
+
+
+def test_the_server_ends_when_its_launcher_is_killed(repository):
+    process = serve(repository, Ports.free())
+    try:
+        list(iter(process.stdout.readline, "Ctrl-C stops the server.\n"))
+        (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ended = os.pidfd_open(int(server))
+    finally:
+        process.kill()
+        process.communicate()
+    readable, _, _ = select.select([ended], [], [], 60)
+    os.close(ended)
+    assert readable, "the server outlived its launcher"
+
+
+def test_the_server_leaves_no_process_shared_memory_or_file_behind(
+    repository, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = set(Path("/dev/shm").iterdir())
+    with TritonServer(repository) as server:
+        group = server.process_group
+        assert list(tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+    assert list(tmp_path.iterdir()) == []
+    assert set(Path("/dev/shm").iterdir()) - before == set()
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(repository):
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        ports = Ports(port, *list(vars(Ports.free()).values())[1:])
+        process = serve(repository, ports)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert (
+        stderr
+        == f"ram-triton serve: port {port} is taken: stop what listens there, or choose another\n"
+    )
+
+
+def test_a_repository_without_a_model_is_refused_with_what_to_do(tmp_path):
+    process = serve(tmp_path, Ports.free())
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert (
+        stderr == f"ram-triton serve: {tmp_path}: contains no model: "
+        "run 'make model' or 'make demo' first\n"
+    )
+
+
+def test_a_model_that_does_not_load_fails_the_start_at_once_with_its_reason(repository, tmp_path):
+    broken = shutil.copytree(repository, tmp_path / "models")
+    (broken / "ram_postprocess" / "1" / "vocabulary.json").write_text("no JSON")
+    with pytest.raises(ServerError, match=r"failed to load 'ram_postprocess'.*JSONDecodeError"):
+        TritonServer(broken).__enter__()
+
+
+def test_what_a_killed_build_left_does_not_disturb_the_server(repository, tmp_path):
+    untidy = shutil.copytree(repository, tmp_path / "models")
+    (untidy / "ram" / f"{STAGING_PREFIX}killed" / "ram_encoder" / "1").mkdir(parents=True)
+    with TritonServer(untidy):
+        pass
+
+
+def test_a_graph_that_was_not_built_is_named(repository, tmp_path):
+    broken = shutil.copytree(repository, tmp_path / "models")
+    (broken / "ram_head" / "1" / "model.onnx").unlink()
+    with pytest.raises(ServerError, match=r"model.onnx is missing: run 'make model' first"):
+        TritonServer(broken).__enter__()
+
+
+def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(repository, tmp_path):
+    rebuilt = shutil.copytree(repository, tmp_path / "models")
+    config = rebuilt / "ram_head" / "configs" / "cpu.pbtxt"
+    config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+    told = r"int8.xml is missing: run 'make model' with INT8=DIR, or name model.onnx in configs/cpu"
+    with pytest.raises(ServerError, match=told):
+        TritonServer(rebuilt).__enter__()
+
+
+def test_a_damaged_manifest_is_told_in_a_line(tmp_path):
+    manifest = tmp_path / "ram" / "1" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    process = serve(tmp_path, Ports.free())
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr == f"ram-triton serve: {manifest}: is damaged: run 'make model' again\n"

@@ -1,0 +1,56 @@
+"""The demo's model: what it recognises in pictures that it never saw, and that its card is true."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ram_triton.engines.pytorch import run, torch_tagger
+from ram_triton.model.checkpoint import load_model
+from ram_triton.parity.pictures import picture_batches, picture_files
+from ram_triton.server_code import select
+from ram_triton.vocabulary.tag_lists import read_vocabulary
+
+DEMO = Path(__file__).parents[2] / "build" / "demo"
+WEIGHTS = DEMO / "weights"
+
+
+@pytest.fixture(scope="module")
+def found():
+    """English tags of each of the project's pictures, best first, at the demo's thresholds."""
+    model = load_model(WEIGHTS / "ram_demo.safetensors")
+    vocabulary = read_vocabulary(DEMO / "vocabulary", model.variant.num_tags)
+    logits = run(torch_tagger(model), picture_batches(DEMO / "images", model.variant.image_size))
+    return {
+        path.name: [vocabulary.tags[tag] for tag in select(row, vocabulary)[0]]
+        for path, row in zip(picture_files(DEMO / "images"), logits, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("picture", "shown"),
+    [
+        ("apple.png", {"food", "fruit", "apple"}),
+        ("house_and_tree.png", {"building"}),
+        ("car_and_mountain.png", {"vehicle"}),
+        ("car_and_mountain.jpg", {"vehicle"}),
+        ("sailing_boat.png", {"vehicle", "boat"}),
+    ],
+)
+def test_what_a_drawn_picture_shows_is_among_its_tags(found, picture, shown):
+    assert shown <= set(found[picture])
+
+
+def test_pictures_of_different_things_have_different_best_tags(found):
+    assert {tags[0] for tags in found.values() if tags} >= {"food", "building", "vehicle"}
+
+
+@pytest.mark.parametrize("split", json.loads((WEIGHTS / "figures.json").read_text()))
+def test_the_card_has_the_figures_of_the_evaluation(split):
+    figures = [split["mean_average_precision"], split["chance"], *split["micro"].values()]
+    cells = [f"`{split['split']}`", f"{split['images']:,}", *(f"{one:.3f}" for one in figures)]
+    assert " | ".join(cells) in (WEIGHTS / "README.md").read_text("utf-8")
+
+
+def test_the_model_is_far_better_than_chance_on_new_drawings_and_on_new_things():
+    for split in json.loads((WEIGHTS / "figures.json").read_text()):
+        assert split["mean_average_precision"] > 10 * split["chance"], split["split"]

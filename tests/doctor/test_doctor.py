@@ -1,0 +1,315 @@
+"""The doctor: each thing that can be wrong with a repository is seen, and comes with a remedy."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import venv
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+from ram_triton.doctor.repository_view import Inspected
+from ram_triton.doctor.shared_memory import check_shared_memory, instance_bytes
+from ram_triton.repository.layout import CPU
+from ram_triton.server import LOOPBACK, Ports, TritonServer
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def broken(repository, tmp_path):
+    """A copy of a good repository, to be broken."""
+    return shutil.copytree(repository, tmp_path / "models")
+
+
+def run_doctor(repository, *arguments, ports=None, python=sys.executable, environment=None):
+    ports = vars(ports or Ports.free())
+    return subprocess.run(
+        [
+            python,
+            "-m",
+            "ram_triton",
+            "doctor",
+            "--repository",
+            repository,
+            *arguments,
+            *(f"--{name}-port={number}" for name, number in ports.items()),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+
+def examine(repository, *arguments, **options):
+    """Exit status, and [status, text, remedy] of what is not fine: the first of each subject."""
+    done = run_doctor(repository, "--json", *(arguments or ("--profile", "cpu")), **options)
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert told["status"] == done.returncode
+    findings = [tuple(finding.values()) for finding in told["findings"]]
+    return done.returncode, {
+        subject: rest
+        for subject, *rest in reversed(findings)
+        if rest[0] not in ("fine", "not needed")
+    }
+
+
+def test_nothing_is_wrong_with_a_repository_that_was_just_built(repository):
+    assert examine(repository) == (0, {})
+
+
+def test_the_cpu_profile_needs_no_gpu_and_says_so(repository):
+    told = json.loads(run_doctor(repository, "--json", "--profile", "cpu").stdout)
+    gpu = {f["subject"]: f["status"] for f in told["findings"] if f["status"] == "not needed"}
+    assert set(gpu) == {"GPUs", "plans", "GPU memory"}
+
+
+def test_the_table_shows_what_is_wrong_beside_its_remedy(broken):
+    (broken / "notes.txt").write_text("mine")
+    done = run_doctor(broken, "--profile", "cpu")
+    (row,) = [line for line in done.stdout.splitlines() if "notes.txt is no model" in line]
+    assert "error" in row and "move notes.txt out of" in row
+    assert done.returncode == 2
+
+
+def test_a_flipped_byte_in_an_artefact_is_found(broken):
+    weights = broken / "ram_head" / "1" / "model.onnx.data"
+    with weights.open("r+b") as file:
+        file.seek(weights.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+    text = "ram_head/1/model.onnx.data is not what was built (SHA-256 differs)"
+    status, found = examine(broken)
+    assert (status, found.keys()) == (2, {"artefacts"})
+    assert found["artefacts"] == ["error", text, found["artefacts"][2]]
+    assert found["artefacts"][2].startswith("run 'make model' again")
+
+
+def test_a_missing_artefact_is_named(broken):
+    (broken / "ram_encoder" / "1" / "model.onnx.data").unlink()
+    _, found = examine(broken)
+    assert found["artefacts"][:2] == ["error", "ram_encoder/1/model.onnx.data is missing"]
+
+
+def test_an_interrupted_build_is_known_by_its_missing_manifest(broken):
+    (broken / "ram" / "1" / "manifest.json").unlink()
+    status, found = examine(broken)
+    assert status == 2
+    assert "its build was interrupted" in found["artefacts"][1]
+    assert found["artefacts"][2].startswith("run 'make model'")
+
+
+def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(broken):
+    path = broken / "ram_postprocess" / "1" / "vocabulary.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
+    _, found = examine(broken)
+    assert found["vocabulary"][1] == "39 tags, but ram_head/1/model.onnx has 40"
+    assert "make model" in found["vocabulary"][2]
+
+
+def test_the_half_precision_graph_is_looked_at_too(broken):
+    shutil.copy(broken / "ram_encoder/1/typed.onnx", broken / "ram_head/1/typed.onnx")
+    _, found = examine(broken)
+    assert found["vocabulary"][1] == "typed.onnx of ram_head has no tensor 'logits'"
+
+
+def test_a_truncated_vocabulary_is_told(broken):
+    path = broken / "ram_postprocess" / "1" / "vocabulary.json"
+    path.write_text(path.read_text()[:-50])
+    _, found = examine(broken)
+    assert "cut short" in found["vocabulary"][1]
+
+
+def test_an_image_size_that_is_not_the_graphs_is_told(broken):
+    (broken / "ram_preprocess" / "1" / "variant.json").write_text('{"image_size": 224}')
+    _, found = examine(broken)
+    assert found["image size"][1] == "224 px, but ram_encoder/1/model.onnx has 96"
+
+
+def test_a_graph_that_is_none_is_told_in_a_line(broken):
+    (broken / "ram_head" / "1" / "model.onnx").write_text("<html>not found</html>")
+    _, found = examine(broken)
+    assert found["vocabulary"][1] == "model.onnx of ram_head is no ONNX graph"
+
+
+def test_a_config_that_does_not_parse_is_named_with_its_place(broken):
+    config = broken / "ram_head" / "configs" / "cpu.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: many"))
+    _, found = examine(broken)
+    assert found["configs"][1].startswith("ram_head/configs/cpu.pbtxt: 5:17")
+
+
+def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(broken):
+    config = broken / "ram_head" / "configs" / "cpu.pbtxt"
+    config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+    status, found = examine(broken)
+    assert status == 2 and found["configs"] == [
+        "error",
+        "ram_head/configs/cpu.pbtxt names ram_head/1/int8.xml, which is missing",
+        "run 'make model' with INT8=DIR, or name model.onnx in ram_head/configs/cpu.pbtxt",
+    ]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        [1],
+        "x",
+        {"artefacts": ["a"]},
+        {"variant": []},
+        {"variant": {"image_size": "a"}},
+        {"artefacts": {"a\0b": "1234"}},
+    ],
+)
+def test_a_manifest_that_nobody_wrote_is_told_in_findings(broken, manifest):
+    path = broken / "ram" / "1" / "manifest.json"
+    if isinstance(manifest, dict):
+        manifest = json.loads(path.read_text()) | manifest
+    path.write_text(json.dumps(manifest))
+    for profile in ("cpu", "gpu"):
+        status, found = examine(broken, "--profile", profile)
+        assert status >= 1 and found.keys() & {"artefacts", "shared memory"}
+
+
+def test_a_limit_that_is_no_number_is_told(broken):
+    config = broken / "ram_preprocess" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"20971520"', '"20 MB"'))
+    status, found = examine(broken)
+    assert status == 2
+    text = "ram_preprocess/config.pbtxt: the parameter 'max_bytes' is '20 MB', no whole number"
+    assert found["configs"][1] == text
+
+
+def test_logits_of_one_dimension_are_told(broken):
+    path = broken / "ram_head" / "1" / "model.onnx"
+    graph = onnx.load(path, load_external_data=False)
+    del graph.graph.output[0].type.tensor_type.shape.dim[1:]
+    onnx.save(graph, path)
+    _, found = examine(broken)
+    assert found["vocabulary"][1] == "model.onnx of ram_head: 'logits' has 1 dimensions"
+
+
+def test_a_number_that_is_no_port_is_refused_in_a_line(repository):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ram_triton",
+            "doctor",
+            "--repository",
+            repository,
+            "--http-port",
+            "99999",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: argument --http-port: '99999' is not a port: 1 to 65535\n")
+
+
+def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(broken):
+    config = broken / "ram_postprocess" / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: 8"))
+    _, found = examine(broken)
+    assert "max_batch_size 8 is below the ensemble's 32" in found["configs"][1]
+
+
+def test_a_taken_port_is_named_with_what_to_do(repository):
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        ports = Ports(grpc=port, http=Ports.free().http, metrics=Ports.free().metrics)
+        status, found = examine(repository, ports=ports)
+    assert (status, found.keys()) == (2, {"ports"})
+    assert found["ports"][1] == f"{port} (grpc) is taken"
+    assert "--grpc-port" in found["ports"][2]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    status, found = examine(tmp_path / "nowhere")
+    assert (status, list(found)) == (2, ["repository"])
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory):
+    """A Python that has nothing but itself, as the serving image's before its packages."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, symlinks=True)
+    return folder / "bin" / "python3"
+
+
+def test_a_python_without_packages_still_gets_an_answer(broken, bare_python):
+    (broken / "ram" / "1" / "notes.txt").write_text("harmless inside of a model")
+    status, found = examine(broken, python=bare_python)
+    assert status == 2
+    assert found["Pillow"][1].startswith("cannot be imported")
+    assert f"{bare_python} -m pip install" in found["numpy"][2]
+    assert found["configs"][0] == "unknown" and "tritonclient" in found["configs"][2]
+    assert "artefacts" not in found and "vocabulary" not in found
+
+
+def test_numpy_2_and_an_old_pillow_are_refused(repository, bare_python, tmp_path):
+    """Modules that carry such versions stand first on the examined Python's path."""
+    (tmp_path / "numpy.py").write_text("__version__ = '2.1.0'")
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("__version__ = '9.5.0'")
+    (tmp_path / "PIL" / "features.py").write_text("def check(name): return True")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    _, found = examine(repository, python=bare_python, environment=environment)
+    assert found["numpy"][1].startswith("2.1.0: Triton's Python backend breaks")
+    assert found["Pillow"][1] == "9.5.0 is too old for the preprocessor"
+    assert found["Pillow"][2].endswith("pip install 'pillow>=10.1'")
+
+
+def inspect(repository):
+    from ram_triton.doctor.configs import check_configs
+
+    inspected = Inspected(repository, CPU)
+    assert [str(finding.status) for finding in check_configs(inspected)] == ["fine"]
+    return inspected
+
+
+@pytest.mark.parametrize(
+    ("free", "status"), [(2**20, "error"), (64 * 2**20, "warning"), (12 * 2**30, "fine")]
+)
+def test_shared_memory_is_compared_with_what_full_batches_take(repository, free, status):
+    (finding,) = check_shared_memory(inspect(repository), (free, free))
+    assert str(finding.status) == status
+    assert status == "fine" or "--shm-size=11g" in finding.remedy
+
+
+def test_the_estimate_of_shared_memory_covers_what_a_real_server_takes(repository):
+    """A full batch of large images, and how large the preprocessor's region then is."""
+    buffer = BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    images = np.array([[buffer.getvalue()]] * 32, np.object_)
+    before = set(Path("/dev/shm").iterdir())
+    with TritonServer(repository) as server, InferenceServerClient(server.http) as client:
+        tensor = InferInput("image", [32, 1], "BYTES")
+        tensor.set_data_from_numpy(images)
+        client.infer("ram", [tensor], outputs=[InferRequestedOutput("count")])
+        regions = set(Path("/dev/shm").iterdir()) - before
+        largest = max(path.stat().st_size for path in regions)
+    inspected = inspect(repository)
+    limit = inspected.configs["ram_preprocess"].parameters["max_bytes"]
+    limit.string_value = str(len(buffer.getvalue()))
+    sent = 32 * len(buffer.getvalue())
+    assert sent < largest <= instance_bytes(inspected, "ram_preprocess") < 2 * sent
+
+
+def test_a_model_that_hands_the_images_on_is_counted_with_them_in_and_out(repository):
+    inspected = inspect(repository)
+    images = 32 * int(20971520 * 4 / 3)
+    assert 2 * images <= instance_bytes(inspected, "ram_open_labels") < 2 * images + 2**20 * 2

@@ -1,0 +1,381 @@
+"""The load test: what it calls right and wrong, and what it makes of a server that is too slow."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tritonclient.grpc as grpc
+from PIL import Image
+from thresholds import find_thresholds
+
+LOADTEST = Path(__file__).parents[2] / "loadtest"
+# The tiny model's scores are tiny too, as are its thresholds.
+SETTINGS = ("--threshold", "0.0005", "--tolerance", "0.00001")
+
+KINDS = ("plain", "threshold 0.0005", "top_k 5", "batch of 4", "open with 20 labels", "broken")
+REQUESTS = {("gRPC", kind) for kind in KINDS} | {("HTTP", "plain")}
+
+
+def start(server, images, *options, mode="--headless"):
+    command = [
+        Path(sys.executable).with_name("locust"),
+        "--config",
+        LOADTEST / "locust.conf",
+        "--locustfile",
+        LOADTEST / "locustfile.py",
+        mode,
+        "--only-summary",
+        "--host",
+        f"http://{server.http}",
+        "--grpc-server",
+        server.grpc,
+        "--metrics-url",
+        server.metrics,
+        "--images",
+        images,
+        *SETTINGS,
+        *options,
+    ]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    try:
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, stdout, stderr
+
+
+def load(server, images, *options):
+    return finish(start(server, images, *options))
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def sent(folder):
+    """Return what locust's table holds so far: protocol and kind of request."""
+    path = folder / "requests_stats.csv"
+    return {(row["Type"], row["Name"]) for row in rows(path)} if path.exists() else set()
+
+
+@pytest.fixture(scope="module")
+def images(picture_files, tmp_path_factory):
+    """A folder of four pictures that the model tells apart, in three formats and sizes."""
+    folder = tmp_path_factory.mktemp("images")
+    pictures = [path for path in picture_files if path.suffix == ".png"][:4]
+    formats = ("png", "jpg", "webp", "png")
+    for path, suffix, side in zip(pictures, formats, (384, 640, 240, 100), strict=True):
+        with Image.open(path) as image:
+            image.convert("RGB").resize((side, side)).save(folder / f"{path.stem}.{suffix}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def healthy_run(server, images, tmp_path_factory):
+    """A run in which nothing is wrong, and the folder with what it wrote.
+
+    It has no time: it is ended as by Ctrl-C when requests of all kinds were drawn.
+    """
+    folder = tmp_path_factory.mktemp("run")
+    process = start(
+        server,
+        images,
+        "--users",
+        4,
+        "--run-time",
+        "0s",
+        "--expected",
+        folder / "expected.json",
+        "--csv",
+        folder / "requests",
+        "--html",
+        folder / "report.html",
+        "--plot",
+        folder / "latency.png",
+    )
+    deadline = time.monotonic() + 100
+    while process.poll() is None and REQUESTS - sent(folder) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    return *finish(process), folder
+
+
+def test_a_healthy_server_passes_over_both_protocols_with_all_kinds_of_requests(healthy_run):
+    status, stdout, stderr, folder = healthy_run
+    assert status == 0, stdout + stderr
+    assert "kept      failures   0 of " in stdout
+    assert not REQUESTS - sent(folder)
+    assert rows(folder / "requests_failures.csv") == []
+
+
+def test_a_run_leaves_report_and_plot(healthy_run):
+    *_, folder = healthy_run
+    assert "Aggregated" in (folder / "report.html").read_text()
+    with Image.open(folder / "latency.png") as plot:
+        assert len(plot.convert("RGB").getcolors(1 << 24)) > 10, "nothing was plotted"
+
+
+def test_a_limit_that_is_exceeded_is_exit_status_1(server, images, healthy_run):
+    *_, folder = healthy_run
+    status, stdout, _ = load(
+        server,
+        images,
+        "--users",
+        2,
+        "--run-time",
+        "1s",
+        "--max-p99",
+        0.5,
+        "--expected",
+        folder / "expected.json",
+    )
+    assert status == 1
+    assert re.search(r"EXCEEDED  p99 +[\d.]+ ms, limit 0.5 ms", stdout)
+    assert "kept      failures" in stdout
+
+
+def test_answers_of_another_image_are_failures_and_no_responses(
+    server, images, healthy_run, tmp_path
+):
+    """Two pictures' expected answers change places: the server's then look swapped."""
+    *_, folder = healthy_run
+    values = json.loads((folder / "expected.json").read_text())
+    first, second = list(values["pictures"])[:2]
+    pictures = values["pictures"]
+    pictures[first], pictures[second] = pictures[second], pictures[first]
+    doctored = tmp_path / "doctored.json"
+    doctored.write_text(json.dumps(values))
+    status, stdout, _ = load(
+        server,
+        images,
+        "--users",
+        2,
+        "--run-time",
+        "1s",
+        "--expected",
+        doctored,
+        "--csv",
+        tmp_path / "requests",
+    )
+    assert status == 1 and "EXCEEDED  failures" in stdout
+    failures = rows(tmp_path / "requests_failures.csv")
+    assert all("ParityError" in row["Error"] for row in failures)
+    assert any("swapped, this is the answer of" in row["Error"] for row in failures)
+    failed = {row["Name"] for row in failures}
+    assert "plain" in failed and "broken" not in failed
+
+
+def test_a_server_that_stalls_cannot_hide_in_the_open_loop(server, images, healthy_run, tmp_path):
+    """Stopped when the load begins: four users could send four requests, but 60 were due."""
+    *_, folder = healthy_run
+    process = start(
+        server,
+        images,
+        "--users",
+        4,
+        "--run-time",
+        "3s",
+        "--rate",
+        20,
+        "--expected",
+        folder / "expected.json",
+        "--csv",
+        tmp_path / "requests",
+    )
+    logged = iter(process.stderr.readline, "")
+    try:
+        assert any("Ramping to 4 users" in line for line in logged)
+        os.killpg(server.process_group, signal.SIGSTOP)
+        assert any("run-time limit reached" in line for line in logged)
+    finally:
+        os.killpg(server.process_group, signal.SIGCONT)
+    status, stdout, _ = finish(process)
+    assert status == 1 and "EXCEEDED  failures" in stdout
+    unsent = [row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "unsent"]
+    (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
+    assert int(unsent[0]["Request Count"]) > 30
+    assert 55 <= int(total["Request Count"]) <= 61
+    assert 1000 < float(total["Median Response Time"]) < 2500
+    assert float(total["99%"]) > 2500
+
+
+def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp_path):
+    """With pictures that take long to decode: the server can do but a few dozen a second."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(2):
+        photo.rotate(90 * index).resize((2000, 1500)).save(images / f"{index}.png")
+    status, stdout, stderr = load(
+        server,
+        images,
+        "--users",
+        20,
+        "--ramp",
+        "--ramp-from",
+        4,
+        "--ramp-to",
+        512,
+        "--ramp-step",
+        1,
+        "--ramp-precision",
+        0.5,
+        "--max-p99",
+        1000,
+        "--tags",
+        "plain",
+    )
+    assert status == 0, stdout + stderr
+    good, bad = map(
+        float, re.search(r"knee: ([\d.]+) requests/s keep .*, ([\d.]+) do not", stdout).groups()
+    )
+    assert 4 <= good < bad <= 1.51 * good
+    levels = re.findall(r"^ +([\d.]+) +\d+ +[\d.]+ +([\d.]+) +0(.*)$", stdout, re.M)
+    for rate, p99, remark in levels:
+        assert (float(p99) <= 1000) == (remark == "") == (float(rate) <= good)
+
+
+def test_a_rate_that_all_users_are_too_few_for_is_told(server, images, healthy_run):
+    *_, folder = healthy_run
+    status, stdout, _ = load(
+        server,
+        images,
+        "--users",
+        1,
+        "--ramp",
+        "--ramp-from",
+        1000,
+        "--ramp-to",
+        1000,
+        "--ramp-step",
+        1,
+        "--max-p99",
+        1,
+        "--tags",
+        "broken",
+        "--expected",
+        folder / "expected.json",
+    )
+    assert status == 1
+    assert "over the limits, all users were busy: more --users may reach further" in stdout
+    assert "no knee: 1000 requests/s already exceed" in stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--run-time", "60s"), r"^interrupted after \d+ s of --run-time 60 s$"),
+        (("--ramp", "--max-p99", 60000), r"^interrupted, the knee is not known: "),
+    ],
+    ids=["run", "ramp"],
+)
+def test_an_interrupted_run_says_so_and_fails(server, images, healthy_run, options, line):
+    *_, folder = healthy_run
+    process = start(server, images, "--expected", folder / "expected.json", *options)
+    assert any("All users spawned" in text for text in iter(process.stderr.readline, ""))
+    process.send_signal(signal.SIGINT)
+    status, stdout, stderr = finish(process)
+    assert status == 1
+    assert re.search(line, stdout, re.M), stdout
+    assert "KeyboardInterrupt" not in stdout + stderr
+
+
+@pytest.mark.slow
+def test_workers_make_pictures_before_the_clock_starts(server, tmp_path):
+    """To make those that are sent by default takes them longer than the run."""
+    status, stdout, stderr = load(
+        server,
+        "",
+        "--processes",
+        2,
+        "--users",
+        4,
+        "--run-time",
+        "4s",
+        "--rate",
+        10,
+        "--min-throughput",
+        8,
+        "--csv",
+        tmp_path / "requests",
+    )
+    assert status == 0, stdout + stderr
+    assert "kept      throughput" in stdout
+    (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
+    assert 1 < int(total["Request Count"]) <= 42, "not the rate of both workers together"
+
+
+def test_a_run_that_lost_a_worker_fails_and_waits_for_the_others_alone(server, images, healthy_run):
+    *_, folder = healthy_run
+    process = start(
+        server,
+        images,
+        "--processes",
+        2,
+        "--users",
+        4,
+        "--run-time",
+        "3s",
+        "--rate",
+        10,
+        "--timeout",
+        60,
+        "--max-failures",
+        1,
+        "--expected",
+        folder / "expected.json",
+    )
+    logged = iter(process.stderr.readline, "")
+    assert any("Run time limit set" in line for line in logged)
+    psutil.Process(process.pid).children()[0].kill()
+    assert any("run-time limit reached" in line for line in logged)
+    ended = time.monotonic()
+    status, stdout, _ = finish(process)
+    assert time.monotonic() - ended < 30, "waited for the worker that was gone"
+    assert status == 1
+    assert "EXCEEDED  workers    1 of 2 lost" in stdout
+    assert "kept      failures" in stdout, "nobody sent the other's share"
+    assert "Traceback" not in stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (
+            ("--grpc-server", "127.0.0.1:9"),
+            "no server with the model 'ram' answers at '127.0.0.1:9' (gRPC): start one with",
+        ),
+        (("--images", "/nowhere"), "/nowhere"),
+        (("--ramp",), "--ramp needs the limit that it looks for: --max-p99 MS"),
+    ],
+    ids=["server", "images", "ramp"],
+)
+def test_what_cannot_run_is_told_in_one_line(server, images, options, line):
+    status, _, stderr = load(server, images, *options)
+    assert status == 1
+    assert [text for text in stderr.splitlines() if "locust.main: Starting" not in text] == [
+        next(text for text in stderr.splitlines() if text.startswith("load: ") and line in text)
+    ]
+
+
+def test_the_tags_own_thresholds_are_found_out_from_the_server(server, vocabulary):
+    with grpc.InferenceServerClient(server.grpc) as triton:
+        found = find_thresholds(triton, len(vocabulary.tags))
+    np.testing.assert_allclose(found, vocabulary.thresholds, atol=1e-6)

@@ -1,0 +1,172 @@
+"""The config files: they parse, agree with each other, with the graphs and with the code."""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from google.protobuf import text_format
+from ram_triton.server_code import labels
+from ram_triton.server_code.ram_preprocess.preprocess import Limits
+from ram_triton.vocabulary.choose import NEW_THRESHOLD
+from support.pipeline import FLOAT32
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+MODELS = Path(__file__).parents[2] / "model_repository"
+NAMES = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
+ENGINES = ("ram_encoder", "ram_head")  # that batch
+ALL_ENGINES = (*ENGINES, "ram_open_head")
+ONNX_TYPES = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+
+
+def read(name, file="config.pbtxt"):
+    return text_format.Parse((MODELS / name / file).read_text(), ModelConfig())
+
+
+def tensors(entries):
+    return {e.name: (DataType.Name(e.data_type), tuple(e.dims)) for e in entries}
+
+
+def inputs_and_outputs(name, profile):
+    file = "configs/cpu.pbtxt" if profile == "cpu" and name in ALL_ENGINES else "config.pbtxt"
+    config = read(name, file)
+    return tensors(config.input), tensors(config.output)
+
+
+def whole_shapes(name, profile, ensemble):
+    """A step's tensors as its ensemble sees them: with the batch, where it does not batch."""
+    batches = read(name).max_batch_size and not ensemble.max_batch_size
+    return (
+        {key: (kind, (-1, *dims) if batches else dims) for key, (kind, dims) in entries.items()}
+        for entries in inputs_and_outputs(name, profile)
+    )
+
+
+def test_the_repository_holds_the_steps_of_both_ensembles_and_nothing_else():
+    assert NAMES == [
+        "ram",
+        "ram_encoder",
+        "ram_head",
+        "ram_open_labels",
+        "ram_open",
+        "ram_open_head",
+        "ram_open_postprocess",
+        "ram_postprocess",
+        "ram_preprocess",
+    ]
+    assert [path.name for path in MODELS.iterdir() if not path.is_dir()] == []
+    for name in NAMES:
+        assert read(name).name == name
+
+
+@pytest.mark.parametrize("profile", ["gpu", "cpu"])
+@pytest.mark.parametrize("name", ["ram", "ram_open"])
+def test_each_tensor_of_the_ensemble_fits_the_steps_that_write_and_read_it(name, profile):
+    ensemble = read(name)
+    known = tensors(ensemble.input)
+    optional = {entry.name for entry in ensemble.input if entry.optional}
+    for step in ensemble.ensemble_scheduling.step:
+        _, outputs = whole_shapes(step.model_name, profile, ensemble)
+        assert set(step.output_map) <= set(outputs)
+        for own, shared in step.output_map.items():
+            assert shared not in known, f"{shared} is written twice"
+            known[shared] = outputs[own]
+    for step in ensemble.ensemble_scheduling.step:
+        inputs, _ = whole_shapes(step.model_name, profile, ensemble)
+        assert set(step.input_map) == set(inputs)
+        for own, shared in step.input_map.items():
+            assert known[shared] == inputs[own], f"{shared} into {step.model_name}"
+    for name, tensor in tensors(ensemble.output).items():
+        assert known[name] == tensor
+    steps = (read(step.model_name) for step in ensemble.ensemble_scheduling.step)
+    assert optional == {entry.name for step in steps for entry in step.input if entry.optional}
+
+
+def test_the_ensemble_avoids_what_triton_leaves_out_wrongly():
+    steps = read("ram").ensemble_scheduling.step
+    inputs = {tensor for step in steps for tensor in step.input_map.values()}
+    assert not inputs & {entry.name for entry in read("ram").output}
+    with_options = [any(e.optional for e in read(step.model_name).input) for step in steps]
+    assert with_options == [True] + [False] * (len(steps) - 1)
+
+
+@pytest.mark.parametrize("name", ALL_ENGINES)
+def test_the_profiles_differ_in_engine_and_batching_alone(name):
+    gpu, cpu = read(name), read(name, "configs/cpu.pbtxt")
+    assert (gpu.platform, cpu.backend) == ("tensorrt_plan", "openvino")
+    assert inputs_and_outputs(name, "gpu") == inputs_and_outputs(name, "cpu")
+    assert gpu.max_batch_size == cpu.max_batch_size
+
+
+def test_every_step_takes_the_batches_that_the_ensemble_allows():
+    steps = [read(step.model_name) for step in read("ram").ensemble_scheduling.step]
+    assert {step.max_batch_size for step in steps} == {read("ram").max_batch_size}
+
+
+def test_of_requests_with_labels_each_step_waits_for_the_one_before():
+    """Where two steps run at once and one fails, Triton 24.10 can stop answering for good."""
+    ensemble = read("ram_open")
+    known = {entry.name for entry in ensemble.input}
+    left = list(ensemble.ensemble_scheduling.step)
+    while left:
+        ready = [step for step in left if set(step.input_map.values()) <= known]
+        assert len(ready) == 1
+        known |= set(ready[0].output_map.values())
+        left.remove(ready[0])
+
+
+def test_the_labels_config_sets_the_limits_that_its_code_reads():
+    parameters = {key: p.string_value for key, p in read("ram_open_labels").parameters.items()}
+    assert float(parameters.pop("default_threshold")) == NEW_THRESHOLD, "as by make vocabulary"
+    limits = labels.Limits(**{name: int(value) for name, value in parameters.items()})
+    assert limits == labels.Limits()
+    largest = read("ram_open_head").parameters["label_embeds"].string_value.split(",")[-1]
+    assert int(largest) == limits.max_labels
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_graphs_have_the_names_types_and_ranks_that_the_configs_say(name, repository):
+    graph = onnx.load(repository / name / "1" / "model.onnx", load_external_data=False).graph
+    for values, configured in zip(
+        (graph.input, graph.output), inputs_and_outputs(name, "gpu"), strict=True
+    ):
+        assert [value.name for value in values] == list(configured)
+        for value in values:
+            tensor = value.type.tensor_type
+            data_type, dims = configured[value.name]
+            assert ONNX_TYPES[tensor.elem_type] == data_type
+            batch, *sizes = tensor.shape.dim
+            assert batch.dim_param, "the batch must be free"
+            assert len(sizes) == len(dims)
+            for size, dim in zip(sizes, dims, strict=True):
+                assert size.dim_value > 0, "all but the batch must be fixed"
+                assert dim in (-1, size.dim_value)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_gpu_engines_batch_limit_their_queue_and_use_several_instances(name):
+    config = read(name)
+    batching = config.dynamic_batching
+    assert all(size <= config.max_batch_size for size in batching.preferred_batch_size)
+    assert batching.max_queue_delay_microseconds > 0
+    assert batching.default_queue_policy.max_queue_size >= config.max_batch_size
+    assert batching.default_queue_policy.default_timeout_microseconds > 0
+    assert config.optimization.cuda.graphs
+    assert config.optimization.input_pinned_memory.enable
+    assert sum(group.count for group in read("ram_encoder").instance_group) > 1
+
+
+def test_the_preprocessors_config_sets_the_limits_that_its_code_reads():
+    parameters = read("ram_preprocess").parameters
+    assert set(parameters) == set(Limits.__annotations__)
+    assert Limits(**{name: int(p.string_value) for name, p in parameters.items()}) == Limits()
+
+
+def test_a_built_repository_carries_the_same_configs(repository):
+    for path in MODELS.rglob("*.pbtxt"):
+        text = path.read_text()
+        if path.name == "cpu.pbtxt":
+            text = text.replace(f"# {FLOAT32}", FLOAT32)  # which the fixture has set
+        assert (repository / path.relative_to(MODELS)).read_text() == text
+    variant = json.loads((repository / "ram_preprocess/1/variant.json").read_text())
+    assert variant == {"image_size": 96}

@@ -1,0 +1,126 @@
+"""Fixtures: a tiny RAM, built into a model repository and served by a real tritonserver."""
+
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ram_triton.build import BuildRequest, build
+from ram_triton.cli import main
+from ram_triton.model.checkpoint import load_model
+from ram_triton.model.ram import RAM
+from ram_triton.server import TritonServer
+from ram_triton.server_code import Vocabulary
+from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
+from support.golden_checkpoint import GOLDEN, golden_weights
+
+NUM_TAGS = 40
+PICTURES = Path(__file__).parents[2] / "build" / "demo" / "images"
+FLOAT32 = 'parameters { key: "INFERENCE_PRECISION_HINT" value { string_value: "f32" } }\n'
+
+
+def run_command(name: str, arguments: Iterable[object]) -> int:
+    """Run a subcommand of `ram-triton` here, whose imports take longer than its work."""
+    return main([name, *map(str, arguments)])
+
+
+def use_float32(repository: Path) -> None:
+    """Make the one setting in each engine's config, so that answers are PyTorch's to 1e-4."""
+    for config in repository.glob("*/configs/cpu.pbtxt"):
+        text = config.read_text()
+        assert f"# {FLOAT32}" in text
+        config.write_text(text.replace(f"# {FLOAT32}", FLOAT32))
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """What the reference implementation computes: `pixels`, `embeds`, `logits`."""
+    return dict(np.load(GOLDEN / "golden_tiny.npz"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A tiny RAM checkpoint in the published format."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
+    torch.save({"model": golden_weights()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vocabulary_folder(tmp_path_factory) -> Path:
+    """Tag lists for it as RAM publishes them: two tags share a Chinese name, one never passes."""
+    folder = tmp_path_factory.mktemp("vocabulary")
+    chinese = [f"标签{index}" for index in range(NUM_TAGS)]
+    chinese[7] = chinese[3]
+    # Low, as the scores of weights that are noise: every picture has some of the tags, not all.
+    thresholds = [0.0002 * (1 + index % 9) for index in range(NUM_TAGS - 1)] + [1.0]
+    (folder / ENGLISH).write_text("\n".join(f"tag {index}" for index in range(NUM_TAGS)))
+    (folder / CHINESE).write_text("\n".join(name + " " for name in chinese) + "\n")
+    (folder / THRESHOLDS).write_text("\n".join(f"{t:.4f}" for t in thresholds) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vocabulary(vocabulary_folder) -> Vocabulary:
+    """The tags of the tiny RAM."""
+    return read_vocabulary(vocabulary_folder, NUM_TAGS)
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint) -> RAM:
+    """The tiny RAM in PyTorch."""
+    return load_model(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def repository(checkpoint, vocabulary_folder, tmp_path_factory) -> Path:
+    """A model repository into which the tiny RAM was built, to be served in float32."""
+    root = tmp_path_factory.mktemp("repository") / "models"
+    build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
+    use_float32(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(repository) -> Iterator[TritonServer]:
+    """A tritonserver on free ports that serves the tiny RAM."""
+    with TritonServer(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def picture_files() -> list[Path]:
+    """Pictures drawn for the project, PNG and JPEG."""
+    return sorted([*PICTURES.glob("*.png"), *PICTURES.glob("*.jpg")])
+
+
+@pytest.fixture
+def encode() -> Callable[..., bytes]:
+    """Encode a Pillow image: `encode(image, "PNG", **options)`."""
+
+    def encode_image(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+        buffer = BytesIO()
+        image.save(buffer, format, **options)
+        return buffer.getvalue()
+
+    return encode_image
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    """A smooth RGB picture, wider than high, that differs under every turn and flip."""
+    x, y = np.meshgrid(np.linspace(0, 1, 160), np.linspace(0, 1, 120))
+    waves = [np.sin(7 * x + 3 * y), np.cos(5 * y * x), np.sin(9 * y + x * x)]
+    return Image.fromarray((127 + 120 * np.stack(waves, -1)).astype(np.uint8))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost far more than tiny matrices do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,158 @@
+"""What training and evaluation say of wrong settings, data and places: a line, before the work."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from demo import half_checkpoint as make_half_checkpoint
+from demo import prepare as prepare_demo
+from ram_triton.commands import evaluate, train
+from ram_triton.errors import ConfigError
+from ram_triton.training.config import read_config
+from ram_triton.training.optimise import choose_device
+from support.training_run import write_lines
+
+
+def test_all_mistakes_in_the_data_are_told_before_training_begins(run_folder, run):
+    write_lines(
+        run_folder,
+        [
+            {"image": "0.png", "tags": ["violet"]},
+            {"image": "none.png", "tags": ["red"]},
+        ],
+    )
+    told = run(train, run_folder, expect=1)
+    assert "line 1: the tag 'violet'" in told and "line 2: the image" in told
+    assert "2 problems" in told
+    assert not (run_folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("epochs =", "epoch =", "unknown setting 'epoch'"),
+        ("epochs = 3", 'epochs = "3"', "'3' is not of type int"),
+        ('device = "cpu"', 'device = "tpu"', "device must be"),
+        ('output = "out"', "", "'output' is missing"),
+        ("threads = 1", "threads =", "is no TOML"),
+        ('manifest = "data.jsonl"', "", "a manifest or a folder"),
+        ("tagging = 1.0", "tagging = 0.0", "must have tagging or classification"),
+        ("tagging = 1.0", "tagging = nan", "losses must be at least 0 and finite, not nan"),
+        ("learning_rate = 1e-3", "learning_rate = -1", "learning_rate must be more than 0"),
+        ("learning_rate = 1e-3", "learning_rate = nan", "learning_rate must be more than 0"),
+        ("learning_rate = 1e-3", "weight_decay = -1", "weight_decay must be at least 0"),
+        ("learning_rate = 1e-3", "gradient_norm = 0", "gradient_norm must be more than 0"),
+        ("threads = 1", "threads = -1", "threads must be at least 0"),
+        ("threads = 1", "seed = -1", "seed must be at least 0"),
+        ("workers = 0", "workers = -1", "workers must be at least 0"),
+        ("log_steps = 2", "log_steps = 0", "log_steps must be at least 1"),
+        ("num_heads = [1, 1, 2, 2]", "num_heads = [1]", "must be 4 numbers each"),
+        ("depths = [1, 1, 1, 1]", "depths = [0, 1, 1, 1]", "depths must be at least 1"),
+        ("num_layers = 2", "num_layers = 0", "num_layers must be at least 1"),
+        ("[model]", '[model]\nstart = "a.pth"\nswin = "b.pth"', "leave swin out"),
+        ("[0.5, 0.5]", "[]", "objects must have a number above 0"),
+        ("[0.5, 0.5]", "[0.0]", "objects must have a number above 0"),
+        ("[0.5, 0.5]", "[1, -1]", "objects must be at least 0"),
+        ("[0.5, 0.5]", "[1]\nscale = [0, 1]", "scale must be more than 0"),
+        ("[0.5, 0.5]", "[1]\nscale = [2, 1]", "the smaller first"),
+        ("[augmentation]", "[asymmetry]\nclip = 2\n[augmentation]", "clip must be .* less than 1"),
+        ("[augmentation]", "[asymmetry]\ngamma_negative = -1\n[augmentation]", "gamma_negative"),
+    ],
+)
+def test_a_wrong_setting_is_told_by_name(run_folder, before, after, told):
+    path = run_folder / "train.toml"
+    path.write_text(path.read_text("utf-8").replace(before, after), "utf-8")
+    with pytest.raises(ConfigError, match=told):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("image_size = 32", "image_size = 33", "image_size 33 would be read as one of 32"),
+        ("image_size = 32", "image_size = 48", "model: "),
+        ("embed_dim = 8", "embed_dim = 128", r"depths .* would be read as one of \(2, 2, 18, 2\)"),
+        ("hidden_size = 16", "hidden_size = 18", "hidden_size 18 is no multiple of 4"),
+        ('output = "out"', 'output = "labels.npy/out"', "labels.npy.*: Not a directory"),
+    ],
+)
+def test_what_could_not_be_served_or_written_ends_in_a_line_before_training(
+    run_folder, run, before, after, told
+):
+    path = run_folder / "train.toml"
+    path.write_text(path.read_text("utf-8").replace(before, after), "utf-8")
+    (line,) = [
+        line
+        for line in run(train, run_folder, expect=1).splitlines()
+        if "ram-triton train: " in line
+    ]
+    assert re.search(told, line)
+    assert not (run_folder / "out").exists()
+
+
+def test_label_embeddings_of_nan_are_told(run_folder, run):
+    np.save(run_folder / "labels.npy", np.full((3, 20), np.nan, np.float32))
+    assert "labels.npy: holds something else" in run(train, run_folder, expect=1)
+
+
+def test_a_device_that_is_not_there_is_told():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="PyTorch finds none"):
+        choose_device("cuda")
+
+
+def test_a_folder_in_place_of_a_configuration_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path)
+
+
+def test_evaluation_finds_before_its_work_what_it_can_not_write(run_folder, run):
+    run(train, run_folder)
+    place = str(run_folder / "labels.npy" / "none")
+    for wrong in (
+        ["--threads=-3"],
+        [f"--json={place}/figures.json"],
+        [f"--thresholds={place}"],
+        [f"--json={run_folder}"],
+    ):
+        (line,) = run(evaluate, run_folder, *wrong, expect=1).splitlines()
+        assert line.startswith("ram-triton evaluate: ")
+    assert not (run_folder / "out" / "ram_tag_list_threshold.txt").exists()
+    run(evaluate, run_folder, f"--json={run_folder}/new/figures.json")
+    assert (run_folder / "new" / "figures.json").is_file()
+
+
+@pytest.mark.parametrize("output", ["file/half.safetensors", "folder"])
+def test_half_a_checkpoint_that_can_not_be_written_is_a_line(
+    checkpoint, tmp_path, monkeypatch, capsys, output
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    arguments = ["make_half_checkpoint.py", str(checkpoint), str(tmp_path / output)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert make_half_checkpoint.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line
+
+
+def test_the_demos_data_without_npm_is_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["prepare_demo.py", "--output", str(tmp_path / "demo")])
+    assert prepare_demo.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("prepare_demo: npm is missing")
+
+
+def test_the_demos_data_that_is_interrupted_is_a_line(tmp_path):
+    (tmp_path / "npm").write_text("#!/bin/sh\nkill -INT $PPID\nexec sleep 60\n")
+    (tmp_path / "npm").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = [sys.executable, "-m", "demo.prepare", "--output", str(tmp_path / "demo")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["prepare_demo: interrupted, run it again"]

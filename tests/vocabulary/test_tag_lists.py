@@ -1,0 +1,69 @@
+"""Vocabulary folders, good and bad."""
+
+import shutil
+
+import numpy as np
+import pytest
+from ram_triton.errors import VocabularyError
+from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
+from support.pipeline import NUM_TAGS
+
+
+@pytest.fixture
+def folder(vocabulary_folder, tmp_path):
+    return shutil.copytree(vocabulary_folder, tmp_path / "vocabulary")
+
+
+def edit(path, line, text):
+    lines = path.read_text().splitlines()
+    lines[line - 1 : line] = [] if text is None else [text]
+    path.write_text("\n".join(lines))
+
+
+def test_names_are_stripped_and_in_order(folder):
+    vocabulary = read_vocabulary(folder, NUM_TAGS)
+    assert vocabulary.tags[:2] == ["tag 0", "tag 1"]
+    assert vocabulary.tags_zh[:2] == ["标签0", "标签1"]
+    np.testing.assert_allclose(vocabulary.thresholds[:2], [0.0002, 0.0004])
+
+
+def test_one_default_threshold_holds_where_there_is_no_list(folder):
+    (folder / THRESHOLDS).unlink()
+    assert set(read_vocabulary(folder, NUM_TAGS, 0.25).thresholds.tolist()) == {0.25}
+
+
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE, THRESHOLDS])
+def test_a_list_of_another_length_than_the_checkpoint_is_refused(folder, name):
+    edit(folder / name, 5, None)
+    with pytest.raises(VocabularyError, match=f"{name}: has 39 lines, but the checkpoint has 40"):
+        read_vocabulary(folder, NUM_TAGS)
+
+
+@pytest.mark.parametrize("text", ["high", "nan", "1.2", "-0.1"])
+def test_a_threshold_that_is_none_is_refused_with_its_line(folder, text):
+    edit(folder / THRESHOLDS, 7, text)
+    with pytest.raises(VocabularyError, match=rf"line 7: '{text}' is no threshold between 0 and 1"):
+        read_vocabulary(folder, NUM_TAGS)
+
+
+def test_an_empty_name_is_refused_with_its_line(folder):
+    edit(folder / CHINESE, 9, " ")
+    with pytest.raises(VocabularyError, match="line 9: is empty"):
+        read_vocabulary(folder, NUM_TAGS)
+
+
+def test_an_english_name_may_stand_only_once(folder):
+    edit(folder / ENGLISH, 9, "tag 2")
+    with pytest.raises(VocabularyError, match="the tag 'tag 2' stands there twice"):
+        read_vocabulary(folder, NUM_TAGS)
+
+
+def test_a_missing_folder_list_or_encoding_is_refused(folder, tmp_path):
+    with pytest.raises(VocabularyError, match="no such folder"):
+        read_vocabulary(tmp_path / "none", NUM_TAGS)
+    (folder / CHINESE).write_bytes("标签".encode("gb18030"))
+    with pytest.raises(VocabularyError, match="is not UTF-8"):
+        read_vocabulary(folder, NUM_TAGS)
+    (folder / CHINESE).unlink()
+    with pytest.raises(VocabularyError, match="no such file"):
+        read_vocabulary(folder, NUM_TAGS)
