@@ -14,6 +14,8 @@ from .errors import (
 from .image import ImageLike
 from .tag import Tag
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AsyncRamClient",
     "ImageLike",

@@ -7,10 +7,10 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+from . import __version__
 from .async_client import AsyncRamClient
 from .errors import ImageUnreadable, InvalidRequest, RamError
 from .files import IMAGE_SUFFIXES, find_images
@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds a file may take, retries included (default: %(default)g)",
     )
-    parser.add_argument("--version", action="version", version=version("ram-client"))
+    parser.add_argument("--version", action="version", version=f"ram-tag {__version__}")
     parser.set_defaults(output=Tables)
     return parser
 
