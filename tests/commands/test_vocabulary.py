@@ -142,7 +142,7 @@ def test_a_function_may_stand_in_the_current_folder(make, tmp_path, monkeypatch)
 
 def test_a_package_that_is_missing_is_told_with_what_installs_it(make, tmp_path, monkeypatch):
     clip = save_for_transformers(tiny_clip(), tmp_path / "clip")
-    for module in [name for name in sys.modules if name.startswith("text_encoder")]:
+    for module in [name for name in sys.modules if name.startswith("ram_triton.text_encoder")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "transformers", None)
     status, said, _ = make(["wombat"], text_encoder=clip)
@@ -151,7 +151,7 @@ def test_a_package_that_is_missing_is_told_with_what_installs_it(make, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("given", "needed"), [([], "setup"), (["TEXT_ENCODER=demo"], ".venv/.installed-training")]
+    ("given", "needed"), [([], "build"), (["TEXT_ENCODER=demo"], "build .venv/.installed-train")]
 )
 def test_a_text_encoder_brings_the_packages_that_it_needs(given, needed):
     database = subprocess.run(
@@ -161,7 +161,7 @@ def test_a_text_encoder_brings_the_packages_that_it_needs(given, needed):
         cwd=ROOT,
         check=True,
     ).stdout
-    assert f"\nvocabulary: {needed}\n" in database
+    assert f"\nvocabulary: .venv/.installed-{needed}\n" in database
 
 
 def test_a_folder_that_holds_a_clip_is_a_text_encoder_too(make, tmp_path):
