@@ -91,6 +91,11 @@ class TritonServer:
         """Id of the process group that holds the server and its Python models."""
         return self._process.pid
 
+    @property
+    def regions(self) -> list[Path]:
+        """The shared memory of its Python models that is there now, another server's aside."""
+        return sorted(Path("/dev/shm").glob(f"{self._region_prefix}*"))
+
     def __enter__(self) -> "TritonServer":
         """Start, and wait until all models are ready.
 
@@ -115,6 +120,8 @@ class TritonServer:
                 f"port {taken[0]} is taken: stop what listens there, or choose another"
             )
         self._directory = tempfile.TemporaryDirectory(prefix="ram-triton-")
+        # Two servers, or one that was killed and its successor, must not share memory regions.
+        self._region_prefix = f"{Path(self._directory.name).name}-"
         backends = assemble_backends(Path(self._directory.name))
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._process = subprocess.Popen(
@@ -167,14 +174,12 @@ class TritonServer:
 
     def _command(self, backends: Path) -> list[str]:
         server = _wheel() / "tritonserver" / "bin" / "tritonserver"
-        # Two servers, or one that was killed and its successor, must not share memory regions.
-        region = f"{Path(self._directory.name).name}-"
         return [
             str(server),
             f"--model-repository={self.repository.resolve()}",
             "--model-config-name=cpu",
             f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={region}",
+            f"--backend-config=python,shm-region-prefix-name={self._region_prefix}",
             *(f"--{kind}-address={LOOPBACK}" for kind in ("http", "metrics")),
             f"--grpc-address={LOOPBACK}",
             f"--http-port={self.ports.http}",

@@ -1,5 +1,6 @@
 """Fixtures: a tiny RAM, built into a model repository and served by a real tritonserver."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from ram_triton.build import BuildRequest, build
 from ram_triton.cli import main
@@ -42,11 +44,28 @@ def golden() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory) -> Path:
+def make_once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Make a file or folder once for all workers of a parallel run: `make_once(name, make)`."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the workers' own folders are in it
+
+    def make_it_once(name: str, make: Callable[[Path], None]) -> Path:
+        path, unfinished = folder / name, folder / "unfinished" / name
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                unfinished.parent.mkdir(exist_ok=True)
+                make(unfinished)
+                unfinished.rename(path)
+        return path
+
+    return make_it_once
+
+
+@pytest.fixture(scope="session")
+def checkpoint(make_once) -> Path:
     """A tiny RAM checkpoint in the published format."""
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
-    torch.save({"model": golden_weights()}, path)
-    return path
+    return make_once("tiny.pth", lambda path: torch.save({"model": golden_weights()}, path))
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +95,14 @@ def model(checkpoint) -> RAM:
 
 
 @pytest.fixture(scope="session")
-def repository(checkpoint, vocabulary_folder, tmp_path_factory) -> Path:
+def repository(checkpoint, vocabulary_folder, make_once) -> Path:
     """A model repository into which the tiny RAM was built, to be served in float32."""
-    root = tmp_path_factory.mktemp("repository") / "models"
-    build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
-    use_float32(root)
-    return root
+
+    def make(root: Path) -> None:
+        build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
+        use_float32(root)
+
+    return make_once("models", make)
 
 
 @pytest.fixture(scope="session")
