@@ -112,7 +112,7 @@ def make_dataset(folder: Path, packages: Path, size: int) -> dict:
     tags = read_tags()
     tags_of = {one.hexcode: [tag for tag in tags if tag.stands_on(one)] for one in emoji}
     drawings = find_drawings(fetched, emoji)
-    unseen = splits.hold_out_concepts(_join_tags(emoji, tags_of))
+    unseen = splits.hold_out_concepts(join_tags(emoji, tags_of))
     placed = [
         (drawing, split)
         for drawing in drawings
@@ -146,7 +146,7 @@ def make_dataset(folder: Path, packages: Path, size: int) -> dict:
     return made
 
 
-def _join_tags(emoji: list[Emoji], tags_of: dict[str, list[Tag]]) -> dict[str, set[str]]:
+def join_tags(emoji: list[Emoji], tags_of: dict[str, list[Tag]]) -> dict[str, set[str]]:
     """Return the tags of each concept: those of all its variants."""
     joined: dict[str, set[str]] = {}
     for one in emoji:

@@ -1,6 +1,7 @@
 """The demo's model: what it recognises in pictures that it never saw, and that its card is true."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,29 @@ from ram_triton.vocabulary.tag_lists import read_vocabulary
 
 DEMO = Path(__file__).parents[2] / "build" / "demo"
 WEIGHTS = DEMO / "weights"
+HELD_OUT = DEMO / "images" / "twemoji"
 
 
 @pytest.fixture(scope="module")
-def found():
-    """English tags of each of the project's pictures, best first, at the demo's thresholds."""
+def find_tags():
+    """English tags of each of a folder's pictures, best first, at the demo's thresholds."""
     model = load_model(WEIGHTS / "ram_demo.safetensors")
     vocabulary = read_vocabulary(DEMO / "vocabulary", model.variant.num_tags)
-    logits = run(torch_tagger(model), picture_batches(DEMO / "images", model.variant.image_size))
-    return {
-        path.name: [vocabulary.tags[tag] for tag in select(row, vocabulary)[0]]
-        for path, row in zip(picture_files(DEMO / "images"), logits, strict=True)
-    }
+
+    def find(folder):
+        logits = run(torch_tagger(model), picture_batches(folder, model.variant.image_size))
+        return {
+            path.name: [vocabulary.tags[tag] for tag in select(row, vocabulary)[0]]
+            for path, row in zip(picture_files(folder), logits, strict=True)
+        }
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def found(find_tags):
+    """What the model finds in the project's own pictures."""
+    return find_tags(DEMO / "images")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +54,24 @@ def test_what_a_drawn_picture_shows_is_among_its_tags(found, picture, shown):
 
 def test_pictures_of_different_things_have_different_best_tags(found):
     assert {tags[0] for tags in found.values() if tags} >= {"food", "building", "vehicle"}
+
+
+def test_the_page_of_the_held_out_drawings_says_what_the_model_finds_in_them(find_tags):
+    page = (HELD_OUT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+\.png)` \|.*\| ([^|]+) \|$", page, re.M)
+    right = {picture: set(tags.split(", ")) for picture, tags in rows}
+    found = find_tags(HELD_OUT)
+    assert found.keys() == right.keys()
+    hits = sum(len(right[picture] & set(tags)) for picture, tags in found.items())
+    wanted, given = (sum(map(len, tags.values())) for tags in (right, found))
+    assert f"{hits} of these {wanted} tags and adds {given - hits} wrong ones" in page
+    assert f"precision {hits / given:.2f}, recall {hits / wanted:.2f}" in page
+
+
+def test_the_failures_among_the_projects_own_pictures_are_named_as_such(found):
+    page = (DEMO / "images" / "README.md").read_text("utf-8")
+    assert not found["cat.png"] and "| **nothing** |" in page
+    assert found["breakfast.png"][:1] == ["pen"] and "**wrong**: it sees pens" in page
 
 
 @pytest.mark.parametrize("split", json.loads((WEIGHTS / "figures.json").read_text()))

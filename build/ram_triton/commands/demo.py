@@ -12,7 +12,14 @@ from ram_triton.repository.layout import DEMO_IMAGES
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--repository", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--images", type=Path, default=DEMO_IMAGES, metavar="DIR")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[DEMO_IMAGES / "twemoji", DEMO_IMAGES],
+        metavar="DIR",
+        help="folders of pictures to tag (default: the demo's)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def tag(server: str, images: Path) -> int:
-    """Run the command line client on a folder; returns its exit status."""
+def tag(server: str, images: list[Path]) -> int:
+    """Run the command line client on folders; returns its exit status."""
     ram_tag = Path(sys.executable).with_name("ram-tag")
-    folder = os.path.relpath(images)  # shorter to read than an absolute path
-    command = [str(ram_tag), "--server", server, "--top-k", "5", folder]
+    folders = map(os.path.relpath, images)  # shorter to read than absolute paths
+    command = [str(ram_tag), "--server", server, "--top-k", "5", *folders]
     return subprocess.run(command, check=False).returncode
