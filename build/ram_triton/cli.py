@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, ModuleType
 
 from ram_triton import __version__
@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "train a RAM as a configuration file specifies",
     "evaluate": "measure a trained RAM and choose its tags' thresholds",
 }
+RUN_AGAIN = "run it again"
 RESUMABLE = {"train": "the same command resumes it"}
 TERMINATED = (signal.SIGTERM, signal.SIGHUP)
 
@@ -58,6 +59,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overview().parse_args(arguments)  # --help, --version, or an error: it does not return
     name = arguments[0]
     program = f"ram-triton {name}"
+    remedy = RESUMABLE.get(name, RUN_AGAIN)
+    return guarded(program, lambda: _run(program, load(name), arguments[1:]), remedy)
+
+
+def run_module(program: str, command: ModuleType, arguments: Sequence[str] | None = None) -> int:
+    """Run a module that has what a subcommand has, such as one of `experiments`, as a program.
+
+    Args:
+        program: what it is called in its help and messages.
+        command: the module.
+        arguments: its command line; None: the process's own.
+
+    Returns:
+        The exit status, as `main` does.
+    """
+    return guarded(program, lambda: _run(program, command, arguments))
+
+
+def guarded(program: str, function: Callable[[], int | None], remedy: str = RUN_AGAIN) -> int:
+    """Call a function, and report each error that a user can meet in a line on stderr.
+
+    Args:
+        program: begins each line.
+        function: returns an exit status, or None for 0.
+        remedy: what to do after an interruption.
+
+    Returns:
+        The exit status: the function's; 1 for an error, 128 + N after signal N.
+    """
     for number in TERMINATED:
         signal.signal(number, _terminate)
     # Their progress bars and hub look-ups are of no use here.
@@ -67,8 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Lines reach a pipe at once; a tag need not be a letter of the terminal's encoding.
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
-        command = load(name)
-        status = command.run(parser_of(name, command).parse_args(arguments[1:]))
+        return int(function() or 0)
     except RamTritonError as error:
         for line in str(error).splitlines():
             print(f"{program}: {line}", file=sys.stderr)
@@ -82,10 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{program}: {place}{error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        remedy = RESUMABLE.get(name, "run it again")
         print(f"{program}: interrupted, {remedy}", file=sys.stderr)
         return 128 + getattr(interrupt, "number", signal.SIGINT)
-    return int(status or 0)
 
 
 def overview() -> argparse.ArgumentParser:
@@ -110,15 +137,20 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"ram_triton.commands.{name.replace('-', '_')}")
 
 
-def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
+def parser_of(program: str, command: ModuleType) -> argparse.ArgumentParser:
     """Return a subcommand's parser; its description is the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog=f"ram-triton {name}",
+        prog=program,
         description=command.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
     return parser
+
+
+def _run(program: str, command: ModuleType, arguments: Sequence[str] | None) -> int | None:
+    status: int | None = command.run(parser_of(program, command).parse_args(arguments))
+    return status
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
