@@ -16,17 +16,14 @@ from ram_triton.repository.configs import EngineConfig, Profile
 from ram_triton.repository.layout import (
     FACTS,
     MANIFEST,
+    MODELS,
     PLAN,
     TEXT_ENCODER,
-    TYPED_ENCODER,
-    TYPED_HEAD,
-    TYPED_OPEN_HEAD,
+    Engine,
 )
 from ram_triton.repository.repository import Repository, sha256
 
 QUIET = 15.0  # seconds between lines if the output is not a terminal
-GRAPHS = (TYPED_ENCODER, TYPED_HEAD, TYPED_OPEN_HEAD, TEXT_ENCODER)
-REQUIRED = (TYPED_ENCODER, TYPED_HEAD)
 # What plan.json calls the options.
 OPTION_FACTS = {
     "level": "builder_level",
@@ -67,7 +64,7 @@ class PlanBuilder:
             raise PlanError("engines of TensorRT-RTX are no plans: Triton does not load them")
 
     def make(self, graph: Path, advance: Advance, force: bool = False) -> bool:
-        """Build the plan of one of `GRAPHS`, unless there is one that fits.
+        """Build the plan of one of `graphs_of`, unless there is one that fits.
 
         Returns:
             Whether it was built.
@@ -122,12 +119,16 @@ class PlanBuilder:
 
 
 def graphs_of(root: Path) -> list[Path]:
-    """Return those of `GRAPHS` that a repository needs plans of: older ones lack some models."""
-    return [graph for graph in GRAPHS if graph in REQUIRED or (root / graph.parts[0]).is_dir()]
+    """Return the graphs that a repository needs plans of."""
+    return [
+        model.plan_graph
+        for model in MODELS.values()
+        if model.engine is Engine.GRAPH and (not model.optional or (root / model.name).is_dir())
+    ]
 
 
 def parse(trt: ModuleType, root: Path, graph: Path) -> tuple[Network, Profile]:
-    """Have TensorRT read one of `GRAPHS`, and compare it with its config.
+    """Have TensorRT read one of `graphs_of`, and compare it with its config.
 
     Args:
         trt: TensorRT's module, or TensorRT-RTX's.

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ram_triton.repository.repository import MANIFEST
+from ram_triton.repository.layout import MANIFEST
 
 SCRIPT = Path(__file__).parents[2] / "build" / "run_demo.py"
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from ram_triton.commands import plans as make_plans
+from ram_triton import plans
 from ram_triton.engines.cuda_device import Device
 from ram_triton.engines.tensorrt import RTX, Options, load_tensorrt
 from ram_triton.errors import PlanError
@@ -41,7 +41,7 @@ def make(monkeypatch, tmp_path, repository, capsys):
     trt = TensorRT("tensorrt")
     trt.__version__ = "10.16.1.11"
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    monkeypatch.setattr(make_plans, "first_device", lambda: H100)
+    monkeypatch.setattr(plans, "first_device", lambda: H100)
     root = shutil.copytree(repository, tmp_path / "models")
 
     def run(*arguments):

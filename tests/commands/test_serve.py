@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ram_triton.errors import ServerError
-from ram_triton.repository.repository import STAGING_PREFIX
+from ram_triton.repository.layout import STAGING_PREFIX
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 
 ROOT = Path(__file__).parents[2]

@@ -62,7 +62,7 @@ def test_what_is_no_http_server_or_address_is_told_in_one_line():
     assert (status, error) == (1, "unhealthy: BadStatusLine: 220 mail\n")
     status, _, error = check("localhost:8000/a b")
     assert status == 1 and error.startswith(
-        "unhealthy: InvalidURL: URL cannot contain control characters"
+        "unhealthy: InvalidURL: URL can't contain control characters"
     )
     assert error.count("\n") == 1
 

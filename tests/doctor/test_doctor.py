@@ -29,11 +29,11 @@ def broken(repository, tmp_path):
     return shutil.copytree(repository, tmp_path / "models")
 
 
-def run_doctor(repository, *arguments, ports=None, python=sys.executable, environment=None):
+def run_doctor(repository, *arguments, ports=None, environment=None):
     ports = vars(ports or Ports.free())
     return subprocess.run(
         [
-            python,
+            sys.executable,
             "-m",
             "ram_triton",
             "doctor",
@@ -185,8 +185,26 @@ def test_a_limit_that_is_no_number_is_told(broken):
     config.write_text(config.read_text().replace('"20971520"', '"20 MB"'))
     status, found = examine(broken)
     assert status == 2
-    text = "ram_preprocess/config.pbtxt: the parameter 'max_bytes' is '20 MB', no whole number"
+    text = "ram_preprocess/config.pbtxt: the parameter 'max_bytes' is '20 MB', not a whole number"
     assert found["configs"][1] == text
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "good", "bad", "what"),
+    [
+        ("ram_open_labels", "max_new_labels", "1000", "many", "a whole number"),
+        ("ram_open_labels", "default_threshold", "0.5", "half", "a number"),
+        ("ram_open_labels", "default_threshold", "0.5", "nan", "a number"),
+    ],
+)
+def test_every_number_that_a_python_model_reads_is_checked(broken, model, name, good, bad, what):
+    config = broken / model / "config.pbtxt"
+    parameter = f'"{name}" value {{ string_value: "%s" }}'
+    assert parameter % good in config.read_text()
+    config.write_text(config.read_text().replace(parameter % good, parameter % bad))
+    status, found = examine(broken)
+    text = f"{model}/config.pbtxt: the parameter '{name}' is '{bad}', not {what}"
+    assert (status, found["configs"][1]) == (2, text)
 
 
 def test_logits_of_one_dimension_are_told(broken):
@@ -241,32 +259,40 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
     assert (status, list(found)) == (2, ["repository"])
 
 
-@pytest.fixture(scope="session")
-def bare_python(tmp_path_factory):
+@pytest.fixture
+def bare_python(tmp_path):
     """A Python that has nothing but itself, as the serving image's before its packages."""
-    folder = tmp_path_factory.mktemp("bare")
+    folder = tmp_path / "bare"
     venv.create(folder, symlinks=True)
     return folder / "bin" / "python3"
 
 
-def test_a_python_without_packages_still_gets_an_answer(broken, bare_python):
-    (broken / "ram" / "1" / "notes.txt").write_text("harmless inside of a model")
-    status, found = examine(broken, python=bare_python)
+def examine_python(repository, python):
+    """What is found if `python` is the first on PATH, as the GPU profile's backend takes it."""
+    environment = os.environ | {"PATH": f"{python.parent}:{os.environ['PATH']}"}
+    return examine(repository, "--profile", "gpu", environment=environment)
+
+
+def test_a_backend_python_without_packages_is_told_what_to_install(repository, bare_python):
+    status, found = examine_python(repository, bare_python)
     assert status == 2
-    assert found["Pillow"][1].startswith("cannot be imported")
-    assert f"{bare_python} -m pip install" in found["numpy"][2]
-    assert found["configs"][0] == "unknown" and "tritonclient" in found["configs"][2]
-    assert "artefacts" not in found and "vocabulary" not in found
+    for package in ("Pillow", "numpy"):
+        assert found[package][1].startswith("cannot be imported")
+        assert f"{bare_python} -m pip install" in found[package][2]
 
 
-def test_numpy_2_and_an_old_pillow_are_refused(repository, bare_python, tmp_path):
-    """Modules that carry such versions stand first on the examined Python's path."""
-    (tmp_path / "numpy.py").write_text("__version__ = '2.1.0'")
-    (tmp_path / "PIL").mkdir()
-    (tmp_path / "PIL" / "__init__.py").write_text("__version__ = '9.5.0'")
-    (tmp_path / "PIL" / "features.py").write_text("def check(name): return True")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    _, found = examine(repository, python=bare_python, environment=environment)
+def test_numpy_2_and_an_old_pillow_are_refused(repository, bare_python):
+    """Modules that carry such versions are among the examined Python's packages."""
+    (packages,) = bare_python.parents[1].glob("lib/python*/site-packages")
+    files = {
+        "numpy.py": "__version__ = '2.1.0'",
+        "PIL/__init__.py": "__version__ = '9.5.0'",
+        "PIL/features.py": "def check(name): return True",
+    }
+    (packages / "PIL").mkdir()
+    for name, text in files.items():
+        (packages / name).write_text(text)
+    _, found = examine_python(repository, bare_python)
     assert found["numpy"][1].startswith("2.1.0: Triton's Python backend breaks")
     assert found["Pillow"][1] == "9.5.0 is too old for the preprocessor"
     assert found["Pillow"][2].endswith("pip install 'pillow>=10.1'")

@@ -20,7 +20,8 @@ from ram_triton.model.noise import random_model
 from ram_triton.model.variant import Variant
 from ram_triton.parity.compare import Limits
 from ram_triton.parity.limits import LIMITS
-from ram_triton.repository.repository import ENCODER, HEAD, Repository
+from ram_triton.repository.layout import ENCODER, HEAD
+from ram_triton.repository.repository import Repository
 from support.golden_checkpoint import golden_weights
 from support.pipeline import PICTURES, run_command
 

@@ -6,13 +6,16 @@ from pathlib import Path
 import onnx
 import pytest
 from google.protobuf import text_format
+from ram_triton.repository.layout import MODELS as TABLE
+from ram_triton.repository.layout import Engine
 from ram_triton.server_code import labels
 from ram_triton.server_code.ram_preprocess.preprocess import Limits
 from ram_triton.vocabulary.choose import NEW_THRESHOLD
 from support.pipeline import FLOAT32
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-MODELS = Path(__file__).parents[2] / "model_repository"
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "model_repository"
 NAMES = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
 ENGINES = ("ram_encoder", "ram_head")  # that batch
 ALL_ENGINES = (*ENGINES, "ram_open_head")
@@ -20,7 +23,8 @@ ONNX_TYPES = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYP
 
 
 def read(name, file="config.pbtxt"):
-    return text_format.Parse((MODELS / name / file).read_text(), ModelConfig())
+    folder = ROOT / "build/optional_models" if TABLE[name].optional else MODELS
+    return text_format.Parse((folder / name / file).read_text(), ModelConfig())
 
 
 def tensors(entries):
@@ -43,17 +47,7 @@ def whole_shapes(name, profile, ensemble):
 
 
 def test_the_repository_holds_the_steps_of_both_ensembles_and_nothing_else():
-    assert NAMES == [
-        "ram",
-        "ram_encoder",
-        "ram_head",
-        "ram_open_labels",
-        "ram_open",
-        "ram_open_head",
-        "ram_open_postprocess",
-        "ram_postprocess",
-        "ram_preprocess",
-    ]
+    assert set(NAMES) == {model.name for model in TABLE.values() if not model.optional}
     assert [path.name for path in MODELS.iterdir() if not path.is_dir()] == []
     for name in NAMES:
         assert read(name).name == name
@@ -101,6 +95,19 @@ def test_the_profiles_differ_in_engine_and_batching_alone(name):
 def test_every_step_takes_the_batches_that_the_ensemble_allows():
     steps = [read(step.model_name) for step in read("ram").ensemble_scheduling.step]
     assert {step.max_batch_size for step in steps} == {read("ram").max_batch_size}
+
+
+@pytest.mark.parametrize("model", TABLE.values(), ids=TABLE)
+def test_the_table_of_models_agrees_with_the_configs(model):
+    config = read(model.name)
+    steps = {step.model_name for step in config.ensemble_scheduling.step}
+    assert set(model.steps) == steps and len(model.steps) == len(steps)
+    engine = {"ensemble": Engine.ENSEMBLE, "tensorrt_plan": Engine.GRAPH, "": Engine.PYTHON}
+    assert engine[config.platform] is model.engine
+    assert (config.backend == "python") is (model.engine is Engine.PYTHON)
+    assert model.engine is not Engine.PYTHON or set(config.parameters) == set(model.numbers)
+    assert model.image_input in ("", *(entry.name for entry in config.input))
+    assert bool(model.graphs) == (model.engine is Engine.GRAPH)
 
 
 def test_of_requests_with_labels_each_step_waits_for_the_one_before():

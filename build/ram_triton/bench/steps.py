@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from tritonclient.grpc import InferenceServerClient
 
+from ram_triton.repository.layout import MODELS, graph_steps
+
 ENSEMBLE = "ram"
-STEPS = ("ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess")
-ENGINES = ("ram_encoder", "ram_head")
+STEPS, ENGINES = MODELS[ENSEMBLE].steps, graph_steps(ENSEMBLE)
 # Triton's names of what a request spends its time in.
 PARTS = {
     "queue": "queue",

@@ -15,7 +15,7 @@ from ram_triton.doctor.python_packages import backend_python, check_python, chec
 from ram_triton.doctor.repository_view import Inspected
 from ram_triton.doctor.shared_memory import check_shared_memory
 from ram_triton.errors import MachineError
-from ram_triton.repository.layout import ADDED, CPU, GPU
+from ram_triton.repository.layout import CPU, GPU, MODELS
 from ram_triton.server import Ports
 
 
@@ -31,8 +31,8 @@ def bytes_to_read(root: Path) -> int:
     """Tell how many bytes `examine` will report through `advance`."""
     repository = Inspected(root, GPU)
     files = [root / model / "1" / "model.plan" for model in repository.planned]
-    for model in ADDED:
-        if model in repository.planned:
+    for model in repository.planned:
+        if MODELS[model].optional:
             files += added_graphs(repository, model)
     sizes = [path.stat().st_size for path in files if path.is_file()]
     return sum(artefact_sizes(repository)) + sum(sizes)

@@ -1,18 +1,14 @@
 """Configs: each parses, belongs to its folder, and takes the batches that the ensemble allows."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from ram_triton.doctor.finding import Finding, error, fine, unknown
 from ram_triton.doctor.machine import Gpu
-from ram_triton.doctor.repository_view import MODELS, Inspected
-from ram_triton.repository.layout import INT8_ENCODER
+from ram_triton.doctor.repository_view import Inspected
+from ram_triton.repository.layout import INT8_ENCODER, MODELS
 
 SUBJECT = "configs"
-# Parameters that the Python models read as whole numbers.
-NUMBERS = {
-    "ram_preprocess": ("max_bytes", "max_pixels"),
-    "ram_open_labels": ("max_labels", "max_name_bytes"),
-}
 
 
 def check_configs(repository: Inspected) -> Iterator[Finding]:
@@ -84,20 +80,28 @@ def check_gpu_ids(repository: Inspected, gpus: Sequence[Gpu]) -> Iterator[Findin
 
 def _numbers(repository: Inspected) -> list[Finding]:
     found = []
-    for model, names in NUMBERS.items():
-        config = repository.configs.get(model)
-        for name in names if config else ():
+    for model, config in repository.configs.items():
+        for name, kind in MODELS[model].numbers.items():
             text = config.parameters[name].string_value if name in config.parameters else "none"
-            if not text.isdecimal():
+            if not _is_number(text, kind):
                 where = repository.config_file(model).relative_to(repository.root)
+                what = "a whole number" if kind is int else "a number"
                 found.append(
                     error(
                         SUBJECT,
-                        f"{where}: the parameter '{name}' is '{text}', no whole number",
-                        "write digits alone, or copy the project's config there",
+                        f"{where}: the parameter '{name}' is '{text}', not {what}",
+                        "correct it, or copy the project's config there",
                     )
                 )
     return found
+
+
+def _is_number(text: str, kind: type[int] | type[float]) -> bool:
+    """Tell whether the model can read a parameter, and use it: finite and not negative."""
+    try:
+        return 0 <= kind(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _batches(repository: Inspected) -> list[Finding]:
@@ -112,7 +116,7 @@ def _batches(repository: Inspected) -> list[Finding]:
             f"raise it, or lower max_batch_size in ram/config.pbtxt to {config.max_batch_size}",
         )
         for model, config in repository.configs.items()
-        if model in MODELS and config.max_batch_size < ensemble.max_batch_size
+        if model in MODELS["ram"].steps and config.max_batch_size < ensemble.max_batch_size
     ]
 
 

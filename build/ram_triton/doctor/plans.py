@@ -9,28 +9,11 @@ from ram_triton.doctor.finding import Finding, error, fine, unknown, warning
 from ram_triton.doctor.machine import Gpu
 from ram_triton.doctor.repository_view import Inspected, read_json
 from ram_triton.engines.tensorrt_version import loads_compatible, same
-from ram_triton.repository.layout import (
-    ADDED,
-    TEXT_ENCODER,
-    TYPED_ENCODER,
-    TYPED_HEAD,
-    TYPED_OPEN_HEAD,
-)
+from ram_triton.errors import EngineConfigError
+from ram_triton.repository.layout import MODELS
 
 BUILD = "restart the container, which builds it, or 'make plans' (build/make_plans.py) inside"
 AMPERE = 8.0  # first compute capability that hardware-compatible plans run on
-GRAPHS = {
-    "ram_encoder": TYPED_ENCODER,
-    "ram_head": TYPED_HEAD,
-    "ram_open_head": TYPED_OPEN_HEAD,
-    "ram_open_text_encoder": TEXT_ENCODER,
-}
-# The input with an image in each row.
-IMAGE_INPUT = {
-    "ram_encoder": "pixels",
-    "ram_head": "image_embeds",
-    "ram_open_head": "image_embeds",
-}
 
 
 def check_plans(
@@ -75,8 +58,8 @@ def check_plans(
 def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> Iterator[tuple]:
     if sha256(repository.root / model / "1" / "model.plan", advance) != facts.get("plan_sha256"):
         yield error, "model.plan is not the file that plan.json tells of (SHA-256 differs)", BUILD
-    graph = GRAPHS[model]
-    if model not in ADDED:
+    graph = MODELS[model].plan_graph
+    if not MODELS[model].optional:
         hashes = repository.artefacts
     else:  # the manifest is of the build before it
         hashes = {
@@ -100,7 +83,7 @@ def _files(repository: Inspected, model: str, facts: dict, advance: Advance) -> 
 
 def added_graphs(repository: Inspected, model: str) -> list[Path]:
     """Return the files of the graph of a model that was added, as far as they are there."""
-    graph = repository.root / GRAPHS[model]
+    graph = repository.root / MODELS[model].plan_graph
     return [path for path in (graph, graph.with_name(f"{graph.name}.data")) if path.is_file()]
 
 
@@ -144,7 +127,7 @@ def _profiles(repository: Inspected, model: str, facts: dict) -> Iterator[tuple]
         return
     try:
         sizes = repository.free_sizes(model)
-    except ValueError as problem:
+    except EngineConfigError as problem:
         yield error, str(problem), "mend it, or copy the project's config there"
         return
     for name, wanted in sizes.items():
@@ -155,12 +138,12 @@ def _profiles(repository: Inspected, model: str, facts: dict) -> Iterator[tuple]
         built = [tuple(shapes[kind][: len(wanted[0])]) for kind in ("min", "opt", "max")]
         yield from _ranges(repository, model, name, built, wanted)
     variant = repository.variant
-    if variant is not None and IMAGE_INPUT.get(model) in facts["profiles"]:
+    if variant is not None and MODELS[model].image_input in facts["profiles"]:
         size = variant.image_size
         expected = (
             [size, size, 3] if model == "ram_encoder" else [variant.num_tokens, variant.image_width]
         )
-        each = facts["profiles"][IMAGE_INPUT[model]]["max"][1:]
+        each = facts["profiles"][MODELS[model].image_input]["max"][1:]
         if each != expected:
             yield error, f"takes {each} for each image, the graph {expected}", BUILD
 

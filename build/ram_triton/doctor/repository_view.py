@@ -7,21 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ram_triton.model.variant import Variant
-from ram_triton.repository.layout import MANIFEST
+from ram_triton.repository.layout import MANIFEST, MODELS, Engine
 
-MODELS = ("ram", "ram_encoder", "ram_head", "ram_postprocess", "ram_preprocess")
-# What may be there: repositories that were built before these existed are served without them.
-OPTIONAL = (
-    "ram_open_labels",
-    "ram_open",
-    "ram_open_head",
-    "ram_open_postprocess",
-    "ram_open_text",
-    "ram_open_text_encoder",
-)
-ENGINES = ("ram_encoder", "ram_head")
 TEXT_COST = 4 / 3  # base64 of an image, against the image
-OPTIONAL_ENGINES = ("ram_open_head", "ram_open_text_encoder")
 
 
 @dataclass
@@ -41,12 +29,16 @@ class Inspected:
     @property
     def models(self) -> tuple[str, ...]:
         """The models that have to be there, and those that may be and are."""
-        return MODELS + tuple(name for name in OPTIONAL if (self.root / name).is_dir())
+        return tuple(
+            model.name
+            for model in MODELS.values()
+            if not model.optional or (self.root / model.name).is_dir()
+        )
 
     @property
     def planned(self) -> tuple[str, ...]:
         """Those of them that TensorRT runs."""
-        return ENGINES + tuple(name for name in OPTIONAL_ENGINES if name in self.models)
+        return tuple(name for name in self.models if MODELS[name].engine is Engine.GRAPH)
 
     def config_file(self, model: str) -> Path:
         """Return the config that the profile serves a model with."""

@@ -14,11 +14,10 @@ from tritonclient.utils import InferenceServerException
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.parity.compare import FLOAT32, Limits
 from ram_triton.parity.limits import LIMITS
-from ram_triton.repository.layout import INT8_ENCODER
+from ram_triton.repository.layout import INT8_ENCODER, graph_steps
 from ram_triton.server_code import Vocabulary, select, sigmoid
 
 OPEN_MODEL = MODEL + OPEN_SUFFIX
-ENGINES = {MODEL: ("ram_encoder", "ram_head"), OPEN_MODEL: ("ram_encoder", "ram_open_head")}
 HINT = "INFERENCE_PRECISION_HINT"
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
 # between float32 and bfloat16, and does not tell.
@@ -70,7 +69,7 @@ class Deployment:
             typed: the limits of TensorRT's half precision, where the repository has them.
         """
         backends, limits = [], []
-        for name in ENGINES[model]:
+        for name in graph_steps(model):
             config = self._config(name)
             backend = config.get("backend") or config.get("platform", "unknown")
             hint = config.get("parameters", {}).get(HINT, {}).get("string_value", "")

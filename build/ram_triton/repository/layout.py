@@ -1,44 +1,129 @@
-"""Where a model repository keeps its files, relative to its root."""
+"""The table of models, and where a model repository keeps its files, relative to its root."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[3]
-DEFAULT_REPOSITORY = PROJECT / "model_repository"  # whose static files all other repositories get
+DEFAULT_REPOSITORY = PROJECT / "model_repository"  # all other repositories get its static files
 OPTIONAL_MODELS = PROJECT / "build" / "optional_models"  # what `make text-encoder` adds to one
 DEMO_IMAGES = PROJECT / "build" / "demo" / "images"
 
-ENCODER = Path("ram_encoder/1/model.onnx")
-HEAD = Path("ram_head/1/model.onnx")
-OPEN_HEAD = Path("ram_open_head/1/model.onnx")  # that is given its labels
-# The same graphs in half precision, which TensorRT makes plans of.
-TYPED_ENCODER = ENCODER.with_name("typed.onnx")
-TYPED_HEAD = HEAD.with_name("typed.onnx")
-TYPED_OPEN_HEAD = OPEN_HEAD.with_name("typed.onnx")
-# And in INT8 for the CPU, where they were asked for.
-INT8_ENCODER = ENCODER.with_name("int8.xml")
-INT8_HEAD = HEAD.with_name("int8.xml")
-VOCABULARY = Path("ram_postprocess/1/vocabulary.json")
-TEXT_ENCODER = Path("ram_open_text_encoder/1/model.onnx")  # where one was added
-LABELS = Path("ram_open_labels/1")  # the vocabulary again, with its label embeddings
-PREPROCESSING = Path("ram_preprocess/1/variant.json")
-MANIFEST = Path("ram/1/manifest.json")
-PLAN, FACTS = "model.plan", "plan.json"  # beside a graph, what TensorRT made of it
-CPU, GPU = PROFILES = ("cpu", "gpu")  # what serves: OpenVINO, TensorRT
-# What may be in a version folder, and what `verify` compares.
-GRAPH_FILES = (ENCODER.name, TYPED_ENCODER.name, INT8_ENCODER.name, PLAN)
+CPU, GPU = PROFILES = ("cpu", "gpu")
+# Names of files in a version folder: a graph in float32, in half precision (TensorRT makes plans of
+# it), and in INT8 for the CPU; the plan; what the plan was made of and for.
+FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH = "model.onnx", "typed.onnx", "int8.xml"
+PLAN, FACTS = "model.plan", "plan.json"
+GRAPH_FILES = (FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH, PLAN)  # what `verify` compares
 NONE = "none"
 PRECISIONS = ("float16", "bfloat16", NONE)  # of the graphs for TensorRT, the default first
-STAGING_PREFIX = ".staging-"
-# What is made of a build's graphs, and holds for no others.
-DERIVED_FILES = (
-    "*/1/*.plan",
-    "*/1/plan.json",
-    "*/1/typed.onnx",
-    "*/1/typed.onnx.data",
-    "*/1/int8.xml",
-    "*/1/int8.bin",
+
+
+class Engine(StrEnum):
+    """What runs a model."""
+
+    ENSEMBLE = "ensemble"
+    PYTHON = "python"  # Triton's Python backend, on the CPU in every profile
+    GRAPH = "graph"  # TensorRT in the GPU profile, OpenVINO in the CPU profile
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the repository.
+
+    Attributes:
+        name: the name of its folder.
+        engine: what runs it.
+        optional: whether only `make text-encoder` adds it; all others are always installed.
+        steps: names of an ensemble's models, in their order.
+        graphs: names of the graph files that a build writes; half precision and INT8 may be
+            switched off.
+        image_input: the input of a graph that has one row per image.
+        numbers: parameters in the config that the Python model reads, and each one's type.
+    """
+
+    name: str
+    engine: Engine
+    optional: bool = False
+    steps: tuple[str, ...] = ()
+    graphs: tuple[str, ...] = ()
+    image_input: str = ""
+    numbers: Mapping[str, type[int] | type[float]] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file in its version folder."""
+        return Path(self.name, "1", name)
+
+    @property
+    def plan_graph(self) -> Path:
+        """The graph that TensorRT makes its plan of: in half precision if it has that."""
+        return self.file(HALF_GRAPH if HALF_GRAPH in self.graphs else FLOAT32_GRAPH)
+
+
+_ALL = (FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH)
+_RAM = ("ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess")
+_RAM_OPEN = (
+    "ram_open_labels",
+    "ram_preprocess",
+    "ram_encoder",
+    "ram_open_head",
+    "ram_open_postprocess",
 )
-# Models that are no part of the project's repository, but may have been added to it.
-ADDED = ("ram_open_text", "ram_open_text_encoder")
+_IMAGE_LIMITS = {"max_bytes": int, "max_pixels": int}
+_LABEL_LIMITS = {
+    "max_labels": int,
+    "max_new_labels": int,
+    "max_name_bytes": int,
+    "default_threshold": float,
+}
+MODELS = {
+    model.name: model
+    for model in (
+        Model("ram", Engine.ENSEMBLE, steps=_RAM),
+        Model("ram_preprocess", Engine.PYTHON, numbers=_IMAGE_LIMITS),
+        Model("ram_encoder", Engine.GRAPH, graphs=_ALL, image_input="pixels"),
+        Model("ram_head", Engine.GRAPH, graphs=_ALL, image_input="image_embeds"),
+        Model("ram_postprocess", Engine.PYTHON),
+        Model("ram_open", Engine.ENSEMBLE, steps=_RAM_OPEN),
+        Model("ram_open_labels", Engine.PYTHON, numbers=_LABEL_LIMITS),
+        Model(
+            "ram_open_head",
+            Engine.GRAPH,
+            graphs=(FLOAT32_GRAPH, HALF_GRAPH),
+            image_input="image_embeds",
+        ),
+        Model("ram_open_postprocess", Engine.PYTHON),
+        Model("ram_open_text", Engine.PYTHON, optional=True, numbers={"cached_names": int}),
+        Model("ram_open_text_encoder", Engine.GRAPH, optional=True, graphs=(FLOAT32_GRAPH,)),
+    )
+}
+
+
+def graph_steps(ensemble: str) -> tuple[str, ...]:
+    """Return those steps of an ensemble that run a graph: its encoder, then its head."""
+    return tuple(step for step in MODELS[ensemble].steps if MODELS[step].engine is Engine.GRAPH)
+
+
+ENCODER = MODELS["ram_encoder"].file(FLOAT32_GRAPH)
+HEAD = MODELS["ram_head"].file(FLOAT32_GRAPH)
+OPEN_HEAD = MODELS["ram_open_head"].file(FLOAT32_GRAPH)  # it takes its labels as an input
+TEXT_ENCODER = MODELS["ram_open_text_encoder"].file(FLOAT32_GRAPH)
+TYPED_ENCODER = ENCODER.with_name(HALF_GRAPH)
+TYPED_HEAD = HEAD.with_name(HALF_GRAPH)
+TYPED_OPEN_HEAD = OPEN_HEAD.with_name(HALF_GRAPH)
+INT8_ENCODER = ENCODER.with_name(INT8_GRAPH)
+INT8_HEAD = HEAD.with_name(INT8_GRAPH)
+VOCABULARY = MODELS["ram_postprocess"].file("vocabulary.json")
+LABELS = Path("ram_open_labels", "1")  # the vocabulary again, with its label embeddings
+PREPROCESSING = MODELS["ram_preprocess"].file("variant.json")
+MANIFEST = MODELS["ram"].file("manifest.json")
+
+STAGING_PREFIX = ".staging-"
+# What is made of a build's graphs, and fits no others.
+DERIVED_FILES = tuple(
+    f"*/1/{name}"
+    for name in (PLAN, FACTS, HALF_GRAPH, f"{HALF_GRAPH}.data", INT8_GRAPH, "int8.bin")
+)
 # What belongs to the project in a repository, not to a build.
 STATIC_FILES = ("*/config.pbtxt", "*/configs/*.pbtxt", "*/1/*.py", "*/1/.gitkeep")

@@ -13,29 +13,13 @@ from pathlib import Path
 
 from ram_triton.errors import RepositoryError
 from ram_triton.repository.layout import (
-    ADDED,
     DEFAULT_REPOSITORY,
     DERIVED_FILES,
-    ENCODER,
-    HEAD,
     MANIFEST,
-    PREPROCESSING,
+    MODELS,
     STAGING_PREFIX,
     STATIC_FILES,
-    VOCABULARY,
 )
-
-__all__ = [
-    "ENCODER",
-    "HEAD",
-    "MANIFEST",
-    "PREPROCESSING",
-    "STAGING_PREFIX",
-    "VOCABULARY",
-    "Repository",
-    "RepositoryError",
-    "sha256",
-]
 
 
 @dataclass(frozen=True)
@@ -124,9 +108,11 @@ class Repository:
             return
         for pattern in STATIC_FILES:
             for source in sorted(DEFAULT_REPOSITORY.glob(pattern)):
-                if source.relative_to(DEFAULT_REPOSITORY).parts[0] in ADDED:
+                name = source.relative_to(DEFAULT_REPOSITORY)
+                # The default repository's own text encoder belongs to its labels.
+                if name.parts[0] not in MODELS or MODELS[name.parts[0]].optional:
                     continue
-                target = self.root / source.relative_to(DEFAULT_REPOSITORY)
+                target = self.root / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # A config that its owner has changed stays as it is.
                 if target.suffix != ".pbtxt" or not target.exists():
