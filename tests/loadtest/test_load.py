@@ -177,7 +177,7 @@ def test_answers_of_another_image_are_failures_and_no_responses(
     )
     assert status == 1 and "EXCEEDED  failures" in stdout
     failures = rows(tmp_path / "requests_failures.csv")
-    assert all("ParityError" in row["Error"] for row in failures)
+    assert all("WrongAnswer" in row["Error"] for row in failures)
     assert any("swapped, this is the answer of" in row["Error"] for row in failures)
     failed = {row["Name"] for row in failures}
     assert "plain" in failed and "broken" not in failed
