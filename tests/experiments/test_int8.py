@@ -19,7 +19,7 @@ def test_without_nncf_one_line_says_how_to_install_it(checkpoint, capsys, monkey
     monkeypatch.setitem(sys.modules, "nncf", None)
     assert measure_int8.main(["--checkpoint", str(checkpoint)]) == 1
     assert capsys.readouterr().err == (
-        "measure_int8: NNCF is missing: .venv/bin/pip install -r build/requirements-int8.txt\n"
+        "measure_int8: NNCF is missing: 'make .venv/.installed-int8' installs it\n"
     )
 
 

@@ -23,9 +23,7 @@ def require_nncf() -> None:
     try:
         import nncf
     except ImportError as error:
-        raise GraphError(
-            "NNCF is missing: .venv/bin/pip install -r build/requirements-int8.txt"
-        ) from error
+        raise GraphError("NNCF is missing: 'make .venv/.installed-int8' installs it") from error
     nncf.set_log_level("ERROR")
 
 
