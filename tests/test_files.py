@@ -6,16 +6,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import ram_client.files
 import torch
+from PIL import Image
 from ram_triton.errors import FileError
 from ram_triton.files import (
     BLOCK,
+    IMAGE_SUFFIXES,
     read_lines,
     require_writable_file,
     require_writable_folder,
     sha256,
     write_atomically,
 )
+from ram_triton.server_code import encoded_image
 from safetensors.torch import save_file
 
 
@@ -90,3 +94,10 @@ def test_a_hash_is_that_of_the_whole_file(tmp_path):
     read = []
     assert sha256(tmp_path / "a", read.append) == hashlib.sha256(contents).hexdigest()
     assert read == [BLOCK, 3]
+
+
+def test_files_of_all_formats_of_the_server_count_as_images_here_and_in_the_client():
+    Image.init()
+    formats = {Image.EXTENSION[suffix] for suffix in IMAGE_SUFFIXES}
+    assert formats == set(encoded_image.FORMATS)
+    assert set(IMAGE_SUFFIXES) == ram_client.files.IMAGE_SUFFIXES

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ram_triton.errors import ManifestError
+from ram_triton.files import IMAGE_SUFFIXES
 from ram_triton.server_code import ImageError
 from ram_triton.training.config import Data
 from ram_triton.training.image_file import read_flat
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 SHOWN_PROBLEMS = 100
 CHECKED_SIZE = 8  # in pixels; that an image decodes, not what comes of it, is asked
 
