@@ -14,7 +14,7 @@
     ├── MachineError            a fact about this machine, such as its GPU, cannot be read
     ├── PlanError               a TensorRT plan cannot be made
     ├── ParityError             answers differ from PyTorch's, or cannot be compared
-    ├── ServerError             tritonserver cannot be started, or ended by itself
+    ├── ServerError             tritonserver cannot be started, ended, or refuses a request
     ├── BenchmarkError          figures would mean nothing, or cannot be measured
     ├── ConfigError             a training's settings cannot be used
     │   └── TextError           the text parts of a training cannot be set up
@@ -86,7 +86,7 @@ class ParityError(RamTritonError):
 
 
 class ServerError(RamTritonError):
-    """tritonserver cannot be started, or ended by itself."""
+    """tritonserver cannot be started, ended by itself, or refuses or fails a request."""
 
 
 class BenchmarkError(RamTritonError):

@@ -3,13 +3,16 @@
 import json
 import shutil
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from ram_triton.parity.verify import distinct_tags
 from ram_triton.repository.layout import MANIFEST, VOCABULARY
 from ram_triton.repository.repository import sha256
 from ram_triton.server import LOOPBACK, Ports, TritonServer
+from ram_triton.server_code import Vocabulary
 from support.golden_checkpoint import golden_weights
 from support.pipeline import NUM_TAGS, PICTURES, run_command
 
@@ -111,7 +114,7 @@ def test_a_graph_that_no_engine_reads_is_not_passed_over(run, copied):
     assert "not compared │ model.onnx" in table
 
 
-def test_a_plan_that_can_not_be_run_here_is_not_passed_over(run, copied):
+def test_a_plan_that_cannot_be_run_here_is_not_passed_over(run, copied):
     for name in ("ram_encoder", "ram_head", "ram_open_head"):
         (copied / name / "1" / "model.plan").write_bytes(b"no plan")
     status, table, problems = run(repository=copied)
@@ -167,7 +170,7 @@ def test_missing_files_are_told(run, tmp_path):
     assert "holds no images" in run("--images", tmp_path)[2][0]
 
 
-def test_a_picture_that_can_not_be_read_is_told(run, tmp_path):
+def test_a_picture_that_cannot_be_read_is_told(run, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     status, _, (problem,) = run("--images", tmp_path)
     assert status == 1 and "broken.jpg: cannot be used to compare" in problem
@@ -216,6 +219,12 @@ def test_a_server_with_fewer_tags_fails(run, server, copied, tmp_path):
     )
     assert status == 1
     assert "another model" in problem and f"over {NUM_TAGS + 1} tags" in problem
+
+
+def test_of_names_that_are_the_same_to_the_server_one_is_asked_for():
+    names = ["hot dog", "cat", "hot_dog", "Cat."]
+    vocabulary = Vocabulary(names, names, np.zeros(4, np.float32))
+    assert distinct_tags(vocabulary) == [2, 3]
 
 
 def test_no_server_is_one_line(run):

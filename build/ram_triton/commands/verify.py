@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=GRAPH_FILES,
         action="append",
         default=[],
-        help="compare this alone; may be repeated (default: all that is there)",
+        help="compare only this; may be repeated (default: all that are there)",
     )
     add(
         "--server",
@@ -46,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, and print a table; returns the exit status."""
-    from ram_triton.parity.table import print_table
-    from ram_triton.parity.verify import verify
+    from ram_triton.parity.verify import print_table, verify
 
     comparisons = verify(
         arguments.repository,

@@ -1,9 +1,9 @@
-"""What the version folders hold, each encoder and head as a function of pixels."""
+"""What a repository contains to compare with PyTorch: a manifest, a vocabulary, pairs of graphs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,124 +13,160 @@ from ram_triton.engines.onnxruntime import RoundedTagger
 from ram_triton.engines.pytorch import Tagger, onnx_tagger
 from ram_triton.engines.tensorrt import load_tensorrt
 from ram_triton.errors import ParityError
+from ram_triton.files import sha256
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.parity.compare import FLOAT32, Limits
 from ram_triton.repository.layout import (
     ENCODER,
+    FLOAT32_GRAPH,
+    GRAPH_FILES,
+    HALF_GRAPH,
     HEAD,
-    INT8_ENCODER,
+    INT8_GRAPH,
     LABELS,
     OPEN_HEAD,
     PLAN,
-    TYPED_ENCODER,
+    VOCABULARY,
 )
+from ram_triton.repository.repository import Repository
+from ram_triton.server_code import Vocabulary
 
-FIXED_LIMITS = {ENCODER.name: FLOAT32, INT8_ENCODER.name: INT8_LIMITS}
+REMEDIES = {
+    INT8_GRAPH: "run 'make model' again, with INT8=DIR",
+    PLAN: "run 'make plans' where the GPU is",
+}
+FIXED_LIMITS = {FLOAT32_GRAPH: FLOAT32, INT8_GRAPH: INT8_LIMITS}
 FIGURES = ("logit_difference", "flip_distance", "tag_f1")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A pair of files that should compute what PyTorch does.
+class GraphPair:
+    """An encoder and a head in one format, which should compute what PyTorch does.
 
     Attributes:
-        name: what both files are called, and of which head where it is not that of `ram`.
-        limits: what they may differ by.
-        load: returns what runs them, and its name.
+        encoder: the encoder's file, which is called one of `GRAPH_FILES`.
+        head: the head's, which is called the same.
+        limits: what their logits may differ by.
+        precision: the half precision that the manifest specifies.
+        labels: a folder of label embeddings, if the head takes them as an input.
     """
 
-    name: str
+    encoder: Path
+    head: Path
     limits: Limits
-    load: Callable[[], tuple[Tagger, str]]
+    precision: str
+    labels: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What both files are called, and the model of the head if that takes labels."""
+        return self.encoder.name + (f" of {self.head.parts[-3]}" if self.labels else "")
+
+    def load(self) -> tuple[Tagger, str]:
+        """Return the pair as a function of pixels, and the name of the engine that runs it.
+
+        Raises:
+            MachineError, EngineError: they are plans, and no TensorRT or GPU here can run them.
+        """
+        inputs = {}
+        if self.labels:  # as the server gives them to the head for the vocabulary's names
+            embeddings = np.load(self.labels / "label_embeds.npy")
+            inputs["label_embeds"] = embeddings.reshape(len(embeddings), -1)
+        graphs = self.encoder, self.head
+        if self.encoder.name == FLOAT32_GRAPH:
+            return onnx_tagger(*graphs, **inputs), "OpenVINO, float32"
+        if self.encoder.name == INT8_GRAPH:
+            return onnx_tagger(*graphs, **inputs), "OpenVINO, INT8, the rest float32"
+        if self.encoder.name == HALF_GRAPH:
+            engine = f"ONNX Runtime, rounded to {self.precision}"
+            return RoundedTagger(*graphs, **inputs), engine
+        device, trt = first_device(), load_tensorrt()
+        require_cuda()
+        encoder, head = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in graphs)
+        tagger = engine_tagger(encoder, head, **inputs)
+        return tagger, f"TensorRT {trt.__version__} on {device.name}"
 
 
-def typed_limits(manifest: dict) -> Limits | None:
-    """Return the limits of the half-precision graphs, None where none were built.
+def read_repository(root: Path) -> tuple[dict[str, Any], Vocabulary]:
+    """Return the manifest and the vocabulary.
+
+    Raises:
+        RepositoryError: no model was built into it, or the manifest cannot be read.
+        ParityError: the manifest or the vocabulary is damaged.
+    """
+    manifest = Repository(root).require_manifest()
+    try:
+        manifest["checkpoint"]["sha256"]  # what all else rests on
+        return manifest, Vocabulary.load(root / VOCABULARY)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ParityError(f"{root}: manifest or vocabulary is damaged ({reason})") from error
+
+
+def require_checkpoint(checkpoint: Path, manifest: dict[str, Any]) -> None:
+    """Check that this is the file which the repository was built from.
+
+    Raises:
+        ParityError: it is another one, or cannot be read.
+    """
+    try:
+        found = sha256(checkpoint)
+    except OSError as error:
+        raise ParityError(f"{checkpoint}: cannot be read ({error.strerror})") from error
+    built = manifest["checkpoint"]
+    if found != built["sha256"]:
+        raise ParityError(
+            f"{checkpoint}: the repository was built from another checkpoint, '{built['name']}' "
+            f"with SHA-256 {built['sha256'][:12]}…, this one has {found[:12]}…"
+        )
+
+
+def half_precision_limits(manifest: dict[str, Any]) -> Limits | None:
+    """Return the limits of the half-precision graphs, None if none were built.
 
     Raises:
         ParityError: the manifest has no such limits.
     """
-    typed = manifest.get("typed")
+    half = manifest.get("typed")
     try:
-        return typed and Limits(**{name: float(typed["limits"][name]) for name in FIGURES})
+        return half and Limits(**{name: float(half["limits"][name]) for name in FIGURES})
     except (KeyError, TypeError, ValueError) as error:
         raise ParityError("the manifest's 'typed' is damaged: run 'make model' again") from error
 
 
-def find_candidates(root: Path, manifest: dict, formats: Sequence[str] = ()) -> list[Candidate]:
+def find_graph_pairs(
+    root: Path, manifest: dict[str, Any], formats: Sequence[str] = ()
+) -> list[GraphPair]:
     """List the pairs of files that are there: the encoder with each head.
 
     Args:
         root: the model repository.
         manifest: what the build wrote of it.
-        formats: those of `FORMATS` that must be there, and the only ones; all that are, if empty.
+        formats: those of `GRAPH_FILES` that must be there, and the only ones that are listed; if
+            empty, all that are there.
 
     Raises:
-        ParityError: there is none, only half of a pair, or no limits for it.
+        ParityError: there is no pair, only half of one, or no limits for one.
     """
     found = []
-    for name, run in FORMATS.items():
-        folders = [ENCODER, HEAD]
-        if name != INT8_ENCODER.name and (root / OPEN_HEAD.parts[0]).is_dir():
-            folders.append(OPEN_HEAD)
-        paths = [root / folder.with_name(name) for folder in folders]
-        there = [path for path in paths if path.is_file()]
-        if name not in formats and (formats or not there):
+    for name in GRAPH_FILES:
+        heads = [HEAD.with_name(name)]
+        if name != INT8_GRAPH and (root / OPEN_HEAD.parts[0]).is_dir():
+            heads.append(OPEN_HEAD.with_name(name))
+        paths = [root / path for path in (ENCODER.with_name(name), *heads)]
+        missing = [path for path in paths if not path.is_file()]
+        if name not in formats and (formats or len(missing) == len(paths)):
             continue
-        if missing := [path for path in paths if path not in there]:
-            raise ParityError(f"{missing[0]} is missing{_remedy(name)}")
-        limits = FIXED_LIMITS.get(name) or typed_limits(manifest)
+        if missing:
+            remedy = REMEDIES.get(name, "run 'make model' again")
+            raise ParityError(f"{missing[0]} is missing: {remedy}")
+        limits = FIXED_LIMITS.get(name) or half_precision_limits(manifest)
         if limits is None:
             raise ParityError(f"the manifest has no limits for {name}: run 'make model' again")
+        precision = str((manifest.get("typed") or {}).get("precision"))
         encoder, head, *open_heads = paths
-        found.append(Candidate(name, limits, partial(run, manifest, encoder, head)))
-        for path in open_heads:
-            load = partial(_run_open, run, manifest, encoder, path, root / LABELS)
-            found.append(Candidate(f"{name} of {OPEN_HEAD.parts[0]}", limits, load))
+        found.append(GraphPair(encoder, head, limits, precision))
+        found += [GraphPair(encoder, path, limits, precision, root / LABELS) for path in open_heads]
     if not found:
-        raise ParityError(f"{root}: holds no graphs: run 'make model' first")
+        raise ParityError(f"{root}: contains no graphs: run 'make model' first")
     return found
-
-
-def _remedy(name: str) -> str:
-    if name == INT8_ENCODER.name:
-        return ": run 'make model' again, with INT8=DIR"
-    return ": run 'make plans' where the GPU is" if name == PLAN else ": run 'make model' again"
-
-
-def _run_open(
-    run: Callable, manifest: dict, encoder: Path, head: Path, labels: Path
-) -> tuple[Tagger, str]:
-    """Give the head the labels that the server gives it for the vocabulary's names."""
-    embeddings = np.load(labels / "label_embeds.npy")
-    return run(manifest, encoder, head, label_embeds=embeddings.reshape(len(embeddings), -1))
-
-
-def _run_float32(manifest: dict, *paths: Path, **given: np.ndarray) -> tuple[Tagger, str]:
-    return onnx_tagger(*paths, **given), "OpenVINO, float32"
-
-
-def _run_rounded(manifest: dict, *paths: Path, **given: np.ndarray) -> tuple[Tagger, str]:
-    precision = manifest["typed"]["precision"]
-    return RoundedTagger(*paths, **given), f"ONNX Runtime, rounded to {precision}"
-
-
-def _run_int8(manifest: dict, encoder: Path, head: Path) -> tuple[Tagger, str]:
-    return onnx_tagger(encoder, head), "OpenVINO, INT8, the rest float32"
-
-
-def _run_plans(manifest: dict, *paths: Path, **given: np.ndarray) -> tuple[Tagger, str]:
-    """Load plans; raises MachineError or EngineError where that is impossible."""
-    device, trt = first_device(), load_tensorrt()
-    require_cuda()
-    engines = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in paths)
-    return engine_tagger(*engines, **given), f"TensorRT {trt.__version__} on {device.name}"
-
-
-# What may stand in a version folder, and what runs it.
-FORMATS = {
-    ENCODER.name: _run_float32,
-    TYPED_ENCODER.name: _run_rounded,
-    INT8_ENCODER.name: _run_int8,
-    PLAN: _run_plans,
-}

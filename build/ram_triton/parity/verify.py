@@ -1,36 +1,102 @@
-"""Pictures through PyTorch and through what has to agree with it."""
+"""What is installed or served, compared with its checkpoint in PyTorch on a folder of pictures."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ram_client import Tag
 from ram_client.protocol import MODEL
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 from ram_triton.engines.pytorch import Tagger, torch_tagger
-from ram_triton.errors import ParityError, RepositoryError
+from ram_triton.errors import ParityError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
-from ram_triton.parity.compare import Limits, compare
-from ram_triton.parity.files import Candidate, find_candidates, typed_limits
+from ram_triton.parity.answers import Bounds, find_wrong_tag
+from ram_triton.parity.compare import Agreement, Limits, compare
+from ram_triton.parity.files import (
+    GraphPair,
+    find_graph_pairs,
+    half_precision_limits,
+    read_repository,
+    require_checkpoint,
+)
 from ram_triton.parity.pictures import file_batches, picture_batches, picture_files
-from ram_triton.parity.server import OPEN_MODEL, Deployment, wrong_tag
-from ram_triton.parity.table import Comparison
-from ram_triton.repository.layout import VOCABULARY
-from ram_triton.repository.repository import Repository, sha256
-from ram_triton.server_code import Vocabulary
+from ram_triton.parity.server import OPEN_MODEL, Deployment
+from ram_triton.server_code import Vocabulary, fold
 
-BATCH_SIZES = (1, 2, 3, 8, 16)  # by turns: an engine may err at one size alone
-MOST_LABELS = 5000  # of a request
-# Between these logits a float32 score tells its logit to 1e-4.
-TOLD = (-80.0, 8.0)
+BATCH_SIZES = (1, 2, 3, 8, 16)  # in turn: an engine may err at one size alone
+# Between these logits a float32 score determines its logit to 1e-4.
+DETERMINED = (-80.0, 8.0)
+WIDTH = 200  # of the table if the output is not a terminal
 
 # Encoded images to each one's tags, and logits (images, tags).
-Answer = Callable[[list[bytes]], tuple[list[list[Tag]], np.ndarray]]
+Answer = Callable[[list[bytes]], tuple[list[list[Tag]], npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of comparing one thing with PyTorch.
+
+    Attributes:
+        name: the file, or the server's address.
+        engine: what computed its logits.
+        limits: what it may differ by.
+        agreement: the figures; None if it could not be compared.
+        problem: why not, or what is wrong beside the figures, in one line; empty if nothing is.
+    """
+
+    name: str
+    engine: str
+    limits: Limits
+    agreement: Agreement | None
+    problem: str = ""
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, a phrase each; empty if it agrees with PyTorch."""
+        beyond = self.agreement.beyond(self.limits) if self.agreement else []
+        return [*beyond, *filter(None, [self.problem])]
+
+    def as_row(self) -> list[Text]:
+        """Return the cells of `print_table`."""
+        agreement, limits = self.agreement, self.limits
+        if agreement is None:
+            mark, figures = Text("not compared", "bold red"), ["", "", "", ""]
+        else:
+            mark = Text("differs", "bold red") if self.faults else Text("agrees", "green")
+            figures = [
+                f"{agreement.largest_logit_difference:.2g} (limit {limits.logit_difference:g})",
+                str(agreement.flipped_tags),
+                f"{agreement.largest_flip_distance:.2g} (limit {limits.flip_distance:g})",
+                f"{agreement.tag_f1:.4f} (limit {limits.tag_f1:g})",
+            ]
+        return [mark, *map(Text, (self.name, self.engine, *figures))]
+
+
+def print_table(comparisons: Sequence[Comparison]) -> None:
+    """Print one row per comparison."""
+    table = Table(
+        "",
+        "what",
+        "computed by",
+        "largest logit difference",
+        "tags that flip",
+        "farthest from its threshold",
+        "tag F1",
+    )
+    for comparison in comparisons:
+        table.add_row(*comparison.as_row())
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 @dataclass
@@ -48,7 +114,7 @@ class Reference:
     images: Path
 
     def __post_init__(self) -> None:
-        """Compute the logits, with a progress bar where somebody looks.
+        """Compute the logits, with a progress bar if stderr is a terminal.
 
         Raises:
             PictureError: there are no pictures, or one cannot be read.
@@ -56,25 +122,25 @@ class Reference:
         self.count = len(picture_files(self.images))
         self.logits = self._run(torch_tagger(self.model), "PyTorch")
 
-    def compare_files(self, candidate: Candidate) -> Comparison:
-        """Compare a pair of files; what its engine refuses is told, not raised."""
+    def compare_graphs(self, pair: GraphPair) -> Comparison:
+        """Compare a pair of graphs; an error of its engine becomes part of the comparison."""
         engine = ""
         try:
-            tagger, engine = candidate.load()
-            logits = self._run(tagger, candidate.name)
+            tagger, engine = pair.load()
+            logits = self._run(tagger, pair.name)
             agreement = compare(self.logits, logits, self.vocabulary)
         except Exception as error:  # each engine has its own kinds
             reason = " ".join(str(error).split()) or type(error).__name__
-            return Comparison(candidate.name, engine, candidate.limits, None, reason)
-        return Comparison(candidate.name, engine, candidate.limits, agreement)
+            return Comparison(pair.name, engine, pair.limits, None, reason)
+        return Comparison(pair.name, engine, pair.limits, agreement)
 
     def compare_server(self, deployment: Deployment, engine: str, limits: Limits) -> Comparison:
         """Compare what a server answers to the same pictures.
 
         Raises:
-            RamError: it refuses, fails, or does not answer.
+            ServerError: it refuses, fails, or does not answer.
         """
-        name = deployment.server
+        name = deployment.address
         logits, problem = self._ask(deployment, deployment.answer, self.vocabulary)
         try:
             agreement = compare(self.logits, logits, self.vocabulary)
@@ -85,14 +151,12 @@ class Reference:
     def compare_open_server(
         self, deployment: Deployment, engine: str, limits: Limits
     ) -> Comparison:
-        """Compare what it answers where requests bring the vocabulary's names as their labels.
+        """Compare what it answers to requests whose labels are the vocabulary's names.
 
         Raises:
-            RamError: it refuses, fails, or does not answer.
+            ServerError: it refuses, fails, or does not answer.
         """
-        # As the server finds them: of names that differ in case alone, the last.
-        by_name = {name.strip().casefold(): id for id, name in enumerate(self.vocabulary.tags)}
-        ids = list(by_name.values())[:MOST_LABELS]
+        ids = distinct_tags(self.vocabulary)[: deployment.most_labels()]
         chosen = Vocabulary(
             [self.vocabulary.tags[id] for id in ids],
             [self.vocabulary.tags_zh[id] for id in ids],
@@ -101,115 +165,85 @@ class Reference:
         answer = partial(deployment.answer_open, labels=chosen.tags)
         asked = replace(chosen, thresholds=np.zeros(len(ids), np.float32))
         logits, problem = self._ask(deployment, answer, asked)
-        told = np.clip(self.logits[:, ids], *TOLD), np.clip(logits, *TOLD)
-        return Comparison(
-            f"{deployment.server}, {OPEN_MODEL}", engine, limits, compare(*told, chosen), problem
-        )
+        both = np.clip(self.logits[:, ids], *DETERMINED), np.clip(logits, *DETERMINED)
+        name = f"{deployment.address}, {OPEN_MODEL}"
+        return Comparison(name, engine, limits, compare(*both, chosen), problem)
 
     def _ask(
         self, deployment: Deployment, answer: Answer, vocabulary: Vocabulary
-    ) -> tuple[np.ndarray, str]:
-        """Ask for all pictures; returns the logits, and what is wrong with a tag, if any is."""
-        rows, problem = [], ""
+    ) -> tuple[npt.NDArray[Any], str]:
+        """Ask for all pictures; returns the logits, and the first thing wrong with tags or ''."""
+        rows: list[npt.NDArray[Any]] = []
+        problem = ""
         sizes = [size for size in BATCH_SIZES if size <= deployment.largest_batch()]
-        with _progress() as progress:
-            task = progress.add_task(deployment.server, total=self.count)
+        with self._progress(deployment.address) as advance:
             for paths in file_batches(self.images, sizes):
                 tags, logits = answer([path.read_bytes() for path in paths])
                 rows.extend(logits)
-                progress.advance(task, len(paths))
-                if logits.shape[1:] == vocabulary.thresholds.shape:
-                    for path, *answered in zip(paths, tags, logits, strict=True):
-                        wrong = wrong_tag(*answered, vocabulary)
-                        problem = problem or (wrong and f"{path.name}: {wrong}")
+                advance(len(paths))
+                if logits.shape[1:] != vocabulary.thresholds.shape:
+                    continue  # `compare` reports it
+                for path, given, row in zip(paths, tags, logits, strict=True):
+                    wrong = find_wrong_tag(given, Bounds.of_logits(row), vocabulary)
+                    problem = problem or (f"{path.name}: {wrong}" if wrong else "")
         return np.stack(rows), problem
 
-    def _run(self, tagger: Tagger, what: str) -> np.ndarray:
+    def _run(self, tagger: Tagger, what: str) -> npt.NDArray[np.float32]:
         size = self.model.variant.image_size
-        with _progress() as progress:
+        rows = []
+        with self._progress(what) as advance:
+            for pixels in picture_batches(self.images, size, BATCH_SIZES):
+                rows.append(tagger(pixels))
+                advance(len(pixels))
+        return np.concatenate(rows)
+
+    @contextmanager
+    def _progress(self, what: str) -> Iterator[Callable[[int], None]]:
+        """Show a bar on a terminal; yields what counts pictures that are done."""
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(what, total=self.count)
-
-            def rows() -> Iterator[np.ndarray]:
-                for pixels in picture_batches(self.images, size, BATCH_SIZES):
-                    yield tagger(pixels)
-                    progress.advance(task, len(pixels))
-
-            return np.concatenate(list(rows()))
+            yield lambda done: progress.advance(task, done)
 
 
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+def distinct_tags(vocabulary: Vocabulary) -> list[int]:
+    """Return the ids of the tags that a request may bring as labels together.
+
+    Of tags whose names are the same to the server it knows the last.
+    """
+    return list({fold(name): id for id, name in enumerate(vocabulary.tags)}.values())
 
 
 def verify(
     root: Path, checkpoint: Path, images: Path, formats: Sequence[str], server: str | None
 ) -> list[Comparison]:
-    """Compare a repository's files, or a server's answers, with PyTorch's.
+    """Compare a repository's graphs, or a server's answers, with PyTorch's.
 
     Args:
         root: the repository.
         checkpoint: the one that it was built from.
         images: folder of pictures to compare on.
-        formats: names of the graphs' files to compare; empty: all that are there.
+        formats: names of the graphs' files to compare; if empty, all that are there.
         server: gRPC address of a server to compare instead of files.
 
     Raises:
+        RepositoryError: no model was built into the repository.
         ParityError, CheckpointError, PictureError: there is nothing to compare, or of two models.
-        RamError: the server refuses, fails, or does not answer.
+        ServerError: the server refuses, fails, or does not answer.
     """
     manifest, vocabulary = read_repository(root)
     picture_files(images)  # before anything that takes long
     require_checkpoint(checkpoint, manifest)
     if not server:
-        candidates = find_candidates(root, manifest, formats)
+        pairs = find_graph_pairs(root, manifest, formats)
         reference = Reference(load_model(checkpoint), vocabulary, images)
-        return [reference.compare_files(candidate) for candidate in candidates]
+        return [reference.compare_graphs(pair) for pair in pairs]
     with Deployment(server) as deployment:
-        typed = typed_limits(manifest)
-        asked = {model: deployment.engine(model, typed) for model in deployment.models()}
+        half = half_precision_limits(manifest)
+        asked = {model: deployment.engine(model, half) for model in deployment.models()}
         reference = Reference(load_model(checkpoint), vocabulary, images)
         comparisons = [reference.compare_server(deployment, *asked[MODEL])]
-        # Of another vocabulary the server has no labels to be asked for.
+        # A server of another vocabulary does not know the labels to ask for.
         if OPEN_MODEL in asked and not comparisons[0].problem:
             comparisons.append(reference.compare_open_server(deployment, *asked[OPEN_MODEL]))
         return comparisons
-
-
-def read_repository(root: Path) -> tuple[dict, Vocabulary]:
-    """Return the manifest and the vocabulary.
-
-    Raises:
-        ParityError: no model was built into it, or one of both is damaged.
-    """
-    try:
-        manifest = Repository(root).manifest()
-        if manifest is None:
-            raise ParityError(f"{root}: holds no model: run 'make model' first")
-        manifest["checkpoint"]["sha256"]  # what all else rests on
-        return manifest, Vocabulary.load(root / VOCABULARY)
-    except RepositoryError as error:
-        raise ParityError(str(error)) from error
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ParityError):
-            raise
-        reason = f"{type(error).__name__}: {error}"
-        raise ParityError(f"{root}: manifest or vocabulary is damaged ({reason})") from error
-
-
-def require_checkpoint(checkpoint: Path, manifest: dict) -> None:
-    """Check that this is the file which the repository was built from.
-
-    Raises:
-        ParityError: it is another one, or cannot be read.
-    """
-    try:
-        found = sha256(checkpoint)
-    except OSError as error:
-        raise ParityError(f"{checkpoint}: cannot be read ({error.strerror})") from error
-    built = manifest["checkpoint"]
-    if found != built["sha256"]:
-        raise ParityError(
-            f"{checkpoint}: the repository was built from another checkpoint, '{built['name']}' "
-            f"with SHA-256 {built['sha256'][:12]}…, this one has {found[:12]}…"
-        )
