@@ -74,6 +74,17 @@ def test_the_failures_among_the_projects_own_pictures_are_named_as_such(found):
     assert found["breakfast.png"][:1] == ["pen"] and "**wrong**: it sees pens" in page
 
 
+def test_the_readme_shows_pictures_with_the_tags_that_the_model_finds(find_tags, found):
+    found = found | find_tags(HELD_OUT)
+    lines = (DEMO.parents[1] / "README.md").read_text("utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    for pictures, answers in (rows[0:2], rows[2:4]):
+        for picture, answer in zip(pictures, answers, strict=True):
+            tags = [tag.strip("~").rsplit(" ", 1)[0] for tag in answer.split("<br>")]
+            name = re.search(r'/(\w+\.png)"', picture)[1]
+            assert [tag for tag in tags if not tag.startswith("*")] == found[name], name
+
+
 @pytest.mark.parametrize("split", json.loads((WEIGHTS / "figures.json").read_text()))
 def test_the_card_has_the_figures_of_the_evaluation(split):
     figures = [split["mean_average_precision"], split["chance"], *split["micro"].values()]

@@ -86,7 +86,7 @@ def test_the_start_script_is_a_shell_script_that_may_be_executed():
 def test_the_image_is_nvidias_at_a_pinned_release_without_the_known_hang(instructions):
     (image,) = values(instructions, "FROM")
     release = re.fullmatch(r"nvcr\.io/nvidia/tritonserver:(\d\d\.\d\d)-py3", image)
-    assert float(release[1]) >= 26.04
+    assert float(release[1]) >= 26.07
 
 
 def test_every_path_that_is_copied_exists_and_reaches_the_build(instructions):
