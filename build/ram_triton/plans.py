@@ -38,7 +38,7 @@ QUIET = 15.0  # seconds between lines if the output is not a terminal
 
 @dataclass(frozen=True)
 class PlanBuilder:
-    """Makes plans of a repository's typed graphs, for one GPU and one TensorRT.
+    """Makes plans of a repository's half-precision graphs, for one GPU and one TensorRT.
 
     Attributes:
         repository: where the graphs are, and the plans go.
@@ -93,8 +93,8 @@ class PlanBuilder:
         return True
 
     def _facts(self, graph: Path, profiles: dict) -> dict:
-        typed = (self.repository.manifest() or {}).get("typed")
-        precision = typed.get("precision") if isinstance(typed, dict) else None
+        half = (self.repository.manifest() or {}).get("half")
+        precision = half.get("precision") if isinstance(half, dict) else None
         # Models of one shape have the same graph: what tells them apart lies beside it.
         weights = graph.with_name(f"{graph.name}.data")
         return {

@@ -14,7 +14,7 @@ from ram_triton.engines.cuda_device import Device
 from ram_triton.engines.tensorrt import RTX, Options, load_tensorrt
 from ram_triton.errors import PlanError
 from ram_triton.graphs.export import export_model
-from ram_triton.graphs.half_precision import type_graph
+from ram_triton.graphs.half_precision import halve
 from ram_triton.model.checkpoint import load_model
 from ram_triton.plans import PlanBuilder, fits, install
 from ram_triton.repository.layout import ENCODER, FACTS, HEAD, PLAN
@@ -75,7 +75,7 @@ def test_plans_are_built_once_and_again_if_forced(make):
         folder = make.root / model / "1"
         facts = json.loads((folder / FACTS).read_text())
         assert facts["plan_sha256"] == sha256(folder / PLAN)
-        assert facts["weights_sha256"] == sha256(folder / "typed.onnx.data")
+        assert facts["weights_sha256"] == sha256(folder / "half.onnx.data")
         assert (facts["gpu"], facts["builder_level"]) == (H100.name, 0)
     assert make() == KEPT
     assert built() == made
@@ -105,9 +105,9 @@ def test_a_plan_of_a_model_that_differs_in_its_labels_alone_is_built_anew(make, 
     weights["label_embed"] = weights["label_embed"].flip(0)
     torch.save({"model": weights}, tmp_path / "other.pth")
     export_model(load_model(tmp_path / "other.pth"), tmp_path / ENCODER, tmp_path / HEAD)
-    head = make.root / "ram_head" / "1" / "typed.onnx"
+    head = make.root / "ram_head" / "1" / "half.onnx"
     before = head.read_bytes()
-    type_graph(tmp_path / HEAD, head, "float16")
+    halve(tmp_path / HEAD, head, "float16")
     assert head.read_bytes() == before, "the labels lie beside the graph"
     said = make()
     assert said.pop("ram_head").endswith(" MiB")

@@ -18,7 +18,7 @@ from support.pipeline import NUM_TAGS, PICTURES, run_command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NAMES = [f"{name}{of}" for name in ("model.onnx", "typed.onnx") for of in ("", " of ram_open_head")]
+NAMES = [f"{name}{of}" for name in ("model.onnx", "half.onnx") for of in ("", " of ram_open_head")]
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_what_was_built_agrees_with_its_checkpoint(run):
     assert "(limit 0.001)" in table and "(limit 0.1)" in table, "float32's limit and float16's"
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "typed.onnx"])
+@pytest.mark.parametrize("name", ["model.onnx", "half.onnx"])
 def test_a_head_for_ones_own_labels_with_changed_weights_fails(run, copied, name):
     change_weights(copied / "ram_open_head" / "1" / name, by=1)
     status, table, problems = run(repository=copied)
@@ -98,12 +98,12 @@ def test_a_graph_with_changed_weights_fails_and_the_others_do_not(run, copied):
         first == "ram-triton verify: model.onnx: largest logit difference 0.05, the limit is 0.001"
     )
     assert all("model.onnx" in line for line in others)
-    assert "differs │ model.onnx" in table and "agrees  │ typed.onnx" in table
+    assert "differs │ model.onnx" in table and "agrees  │ half.onnx" in table
 
 
 def test_a_format_is_compared_alone_if_asked_for(run, copied):
     change_weights(copied / "ram_head" / "1" / "model.onnx")
-    status, table, _ = run("--format", "typed.onnx", repository=copied)
+    status, table, _ = run("--format", "half.onnx", repository=copied)
     assert status == 0 and "model.onnx" not in table
 
 
@@ -159,10 +159,10 @@ def test_a_repository_without_a_model_or_with_a_damaged_manifest_is_told(run, tm
 
 def test_limits_that_the_manifest_lost_are_told(run, copied):
     manifest = json.loads((copied / MANIFEST).read_text())
-    (copied / MANIFEST).write_text(json.dumps(manifest | {"typed": {"precision": "float16"}}))
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"half": {"precision": "float16"}}))
     status, _, (problem,) = run(repository=copied)
     assert status == 1
-    assert problem == "ram-triton verify: the manifest's 'typed' is damaged: run 'make model' again"
+    assert problem == "ram-triton verify: the manifest's 'half' is damaged: run 'make model' again"
 
 
 def test_missing_files_are_told(run, tmp_path):

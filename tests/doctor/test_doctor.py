@@ -117,9 +117,9 @@ def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(broken):
 
 
 def test_the_half_precision_graph_is_looked_at_too(broken):
-    shutil.copy(broken / "ram_encoder/1/typed.onnx", broken / "ram_head/1/typed.onnx")
+    shutil.copy(broken / "ram_encoder/1/half.onnx", broken / "ram_head/1/half.onnx")
     _, found = examine(broken)
-    assert found["vocabulary"][1] == "typed.onnx of ram_head has no tensor 'logits'"
+    assert found["vocabulary"][1] == "half.onnx of ram_head has no tensor 'logits'"
 
 
 def test_a_truncated_vocabulary_is_told(broken):

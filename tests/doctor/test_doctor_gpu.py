@@ -78,8 +78,8 @@ def planned(repository, tmp_path):
     for model, inputs in profiles.items():
         plan = f"bytes in place of a plan of {model}".encode()
         graph = hashlib.sha256(model.encode()).hexdigest()
-        manifest["artefacts"][f"{model}/1/typed.onnx"] = graph
-        weights = manifest["artefacts"][f"{model}/1/typed.onnx.data"]
+        manifest["artefacts"][f"{model}/1/half.onnx"] = graph
+        weights = manifest["artefacts"][f"{model}/1/half.onnx.data"]
         (root / model / "1" / "model.plan").write_bytes(plan)
         write_facts(
             root,

@@ -1,4 +1,4 @@
-"""On a GPU: engines of the typed graphs are built, loaded, and compute what PyTorch does.
+"""On a GPU: engines of the half-precision graphs are built, loaded, and compute what PyTorch does.
 
 Triton's own TensorRT where it is installed, else TensorRT-RTX, which makes no plans.
 """
@@ -15,7 +15,7 @@ from ram_triton.engines.loaded_engine import LoadedEngine, engine_tagger, requir
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.engines.tensorrt import TENSORRT, Network, load_tensorrt
 from ram_triton.errors import EngineError, MachineError
-from ram_triton.graphs.half_precision import HALVES, type_graph
+from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.parity.compare import compare
 from ram_triton.parity.limits import LIMITS
 from ram_triton.parity.pictures import picture_batches
@@ -51,7 +51,7 @@ def engines(engine, precision, repository, tmp_path_factory):
     trt, folder = load_tensorrt(engine), tmp_path_factory.mktemp(precision)
     loaded = []
     for name in MODELS:
-        type_graph(repository / name / "1" / "model.onnx", folder / f"{name}.onnx", precision)
+        halve(repository / name / "1" / "model.onnx", folder / f"{name}.onnx", precision)
         network = Network(trt, folder / f"{name}.onnx")
         profile = EngineConfig.read(DEFAULT_REPOSITORY / name / "config.pbtxt").profile(
             network.bindings

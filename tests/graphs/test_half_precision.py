@@ -15,7 +15,7 @@ from ram_triton.engines.onnxruntime import RoundedGraph, RoundedTagger
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.errors import GraphError
 from ram_triton.graphs.export import export_model
-from ram_triton.graphs.half_precision import HALVES, largest_number, node_types, type_graph
+from ram_triton.graphs.half_precision import HALVES, halve, largest_number, node_types
 from ram_triton.model.noise import random_model
 from ram_triton.model.variant import Variant
 from ram_triton.parity.compare import Limits
@@ -47,12 +47,12 @@ def precision(request):
 
 
 @pytest.fixture(scope="module")
-def typed(repository, precision, tmp_path_factory):
-    """Both typed graphs of the tiny RAM, by their model's name."""
+def halves(repository, precision, tmp_path_factory):
+    """Both half-precision graphs of the tiny RAM, by their model's name."""
     folder = tmp_path_factory.mktemp(precision)
-    paths = {name: folder / name / "typed.onnx" for name in ENGINES}
+    paths = {name: folder / name / "half.onnx" for name in ENGINES}
     for name, path in paths.items():
-        type_graph(repository / name / "1" / "model.onnx", path, precision)
+        halve(repository / name / "1" / "model.onnx", path, precision)
     return paths
 
 
@@ -68,8 +68,8 @@ def tensors(values):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_inputs_and_outputs_are_those_of_the_float32_graph(typed, repository, name):
-    ours = onnx.load(typed[name]).graph
+def test_inputs_and_outputs_are_those_of_the_float32_graph(halves, repository, name):
+    ours = onnx.load(halves[name]).graph
     source = onnx.load(repository / name / "1" / "model.onnx").graph
     assert tensors(ours.input) == tensors(source.input)
     assert tensors(ours.output) == tensors(source.output)
@@ -77,9 +77,9 @@ def test_inputs_and_outputs_are_those_of_the_float32_graph(typed, repository, na
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_products_are_in_half_precision_norms_and_the_residual_stream_in_float32(
-    typed, precision, name
+    halves, precision, name
 ):
-    graph = onnx.load(typed[name]).graph
+    graph = onnx.load(halves[name]).graph
     types = node_types(graph)
     of_kind = collections.defaultdict(collections.Counter)
     for node in graph.node:
@@ -101,22 +101,22 @@ def test_products_are_in_half_precision_norms_and_the_residual_stream_in_float32
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_the_server_may_read_the_weights_as_well_as_the_graph(typed, name):
-    graph = typed[name]
-    assert graph.with_name("typed.onnx.data").stat().st_mode == graph.stat().st_mode
+def test_the_server_may_read_the_weights_as_well_as_the_graph(halves, name):
+    graph = halves[name]
+    assert graph.with_name("half.onnx.data").stat().st_mode == graph.stat().st_mode
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_each_node_has_inputs_of_one_floating_type(typed, name):
-    graph = onnx.load(typed[name]).graph
+def test_each_node_has_inputs_of_one_floating_type(halves, name):
+    graph = onnx.load(halves[name]).graph
     types = node_types(graph)
     for node in graph.node:
         found = {types[tensor] for tensor in node.input if tensor in types}
         assert len(found) <= 1, node.name
 
 
-def test_the_normalisation_of_pixels_is_exact(typed):
-    graph = onnx.load(typed["ram_encoder"]).graph
+def test_the_normalisation_of_pixels_is_exact(halves):
+    graph = onnx.load(halves["ram_encoder"]).graph
     types = node_types(graph)
     kinds = [node.op_type for node in graph.node]
     before = graph.node[: kinds.index("Conv")]
@@ -125,15 +125,15 @@ def test_the_normalisation_of_pixels_is_exact(typed):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_no_constant_is_beyond_half_precision(typed, precision, name):
+def test_no_constant_is_beyond_half_precision(halves, precision, name):
     largest = largest_number(precision)
-    for tensor in onnx.load(typed[name]).graph.initializer:
+    for tensor in onnx.load(halves[name]).graph.initializer:
         values = numpy_helper.to_array(tensor).astype(np.float64)
         assert np.isfinite(values).all() and abs(values).max(initial=0) <= largest, tensor.name
 
 
-def test_the_logits_are_the_references_within_the_limits(typed, precision, golden):
-    tagger = RoundedTagger(*(typed[name] for name in ENGINES))
+def test_the_logits_are_the_references_within_the_limits(halves, precision, golden):
+    tagger = RoundedTagger(*(halves[name] for name in ENGINES))
     logits = tagger(golden["pixels"])
     assert logits.dtype == np.float32
     difference = np.abs(logits - golden["logits"]).max()
@@ -144,12 +144,12 @@ def test_the_logits_are_the_references_within_the_limits(typed, precision, golde
 def test_masks_that_the_exporter_leaves_to_be_computed_are_folded(tmp_path):
     model = random_model(LARGE_MASKS)
     graphs = [tmp_path / name / "model.onnx" for name in ENGINES]
-    typed = [path.with_name("typed.onnx") for path in graphs]
+    half = [path.with_name("half.onnx") for path in graphs]
     export_model(model, *graphs)
     assert "Unsqueeze" in {node.op_type for node in onnx.load(graphs[0]).graph.node}
-    for source, target in zip(graphs, typed, strict=True):
-        type_graph(source, target, "float16")
-    graph = onnx.load(typed[0]).graph
+    for source, target in zip(graphs, half, strict=True):
+        halve(source, target, "float16")
+    graph = onnx.load(half[0]).graph
     types = node_types(graph)
     kinds = [node.op_type for node in graph.node]
     assert "Unsqueeze" not in kinds
@@ -157,7 +157,7 @@ def test_masks_that_the_exporter_leaves_to_be_computed_are_folded(tmp_path):
     in_float32 = [n for n in graph.node if n.op_type == "Add" and types[n.output[0]] == 1]
     assert len(in_float32) == 2 * sum(LARGE_MASKS.depths) + 2
     pixels = np.random.default_rng(0).integers(0, 256, (2, 384, 384, 3), np.uint8)
-    difference = np.abs(RoundedTagger(*typed)(pixels) - torch_tagger(model)(pixels)).max()
+    difference = np.abs(RoundedTagger(*half)(pixels) - torch_tagger(model)(pixels)).max()
     assert 1e-5 < difference < LIMITS["float16"].logit_difference
 
 
@@ -189,8 +189,8 @@ LOSES_A_BIT = ("Add", 2.0**-13), ("Add", -1.0)
 
 @pytest.mark.parametrize("element", HALVES.values())
 def test_numbers_are_rounded_between_nodes(tmp_path, element):
-    onnx.save(chain_of_half_precision(element, *LOSES_A_BIT), tmp_path / "typed.onnx")
-    np.testing.assert_array_equal(RoundedGraph(tmp_path / "typed.onnx")(x=ONES)["y"], 0)
+    onnx.save(chain_of_half_precision(element, *LOSES_A_BIT), tmp_path / "half.onnx")
+    np.testing.assert_array_equal(RoundedGraph(tmp_path / "half.onnx")(x=ONES)["y"], 0)
 
 
 def test_onnx_runtime_by_itself_does_not_round_float16_between_nodes():
@@ -206,8 +206,8 @@ def test_onnx_runtime_by_itself_does_not_round_float16_between_nodes():
 
 def test_an_overflow_shows_in_the_peaks_even_where_the_result_is_finite(tmp_path):
     steps = ("Mul", 60000.0), ("Mul", 4.0), ("Mul", 0.0001)
-    onnx.save(chain_of_half_precision(TensorProto.FLOAT16, *steps), tmp_path / "typed.onnx")
-    graph = RoundedGraph(tmp_path / "typed.onnx")
+    onnx.save(chain_of_half_precision(TensorProto.FLOAT16, *steps), tmp_path / "half.onnx")
+    graph = RoundedGraph(tmp_path / "half.onnx")
     assert np.isinf(graph(x=ONES)["y"]).all()
     assert graph.peaks["t1"] == pytest.approx(60000)
     assert graph.peaks["t2"] == pytest.approx(240000, rel=0.01)
@@ -224,27 +224,27 @@ def test_a_constant_out_of_range_is_refused_by_its_name(tmp_path, value):
     graph = small_graph(*norm, constants=[("mask", [value]), ("scale", [1.0] * 4)])
     onnx.save(graph, tmp_path / "model.onnx")
     with pytest.raises(GraphError, match=r"the constant 'mask' holds .*float16 ends at"):
-        type_graph(tmp_path / "model.onnx", tmp_path / "typed.onnx", "float16")
-    assert not (tmp_path / "typed.onnx").exists()
+        halve(tmp_path / "model.onnx", tmp_path / "half.onnx", "float16")
+    assert not (tmp_path / "half.onnx").exists()
 
 
 def test_an_operator_without_a_rule_is_refused_by_its_name(tmp_path):
     graph = small_graph(helper.make_node("Exp", ["x"], ["y"]))
     onnx.save(graph, tmp_path / "model.onnx")
     with pytest.raises(GraphError, match="no rule for the operators Exp"):
-        type_graph(tmp_path / "model.onnx", tmp_path / "typed.onnx", "float16")
+        halve(tmp_path / "model.onnx", tmp_path / "half.onnx", "float16")
 
 
 def test_the_manifest_has_the_precision_the_limits_and_the_figures(repository):
     manifest = Repository(repository).manifest()
-    typed = manifest["typed"]
-    assert typed["precision"] == "float16"
-    assert typed["limits"] == vars(LIMITS["float16"]) | {"largest_activation": 65504 / 2}
-    measured = typed["measured"]
+    half = manifest["half"]
+    assert half["precision"] == "float16"
+    assert half["limits"] == vars(LIMITS["float16"]) | {"largest_activation": 65504 / 2}
+    measured = half["measured"]
     assert measured["images"] == len([*PICTURES.glob("*.png"), *PICTURES.glob("*.jpg")])
     assert 1e-4 < measured["largest_logit_difference"] <= 0.1
     assert 1 < measured["largest_activation"] < 65504 / 2
-    assert {"ram_encoder/1/typed.onnx", "ram_head/1/typed.onnx"} <= manifest["artefacts"].keys()
+    assert {"ram_encoder/1/half.onnx", "ram_head/1/half.onnx"} <= manifest["artefacts"].keys()
 
 
 def contents(folder):
@@ -277,8 +277,8 @@ def exported_before(repository, monkeypatch):
     def copy(model, *paths):
         for source, path in zip((ENCODER, HEAD), paths, strict=True):
             shutil.copytree((repository / source).parent, path.parent)
-            (path.parent / "typed.onnx").unlink()
-            (path.parent / "typed.onnx.data").unlink()
+            (path.parent / "half.onnx").unlink()
+            (path.parent / "half.onnx.data").unlink()
 
     monkeypatch.setattr(ram_triton.build, "export_model", copy)
 
@@ -309,10 +309,10 @@ def test_activations_beyond_float16_are_told_and_bfloat16_takes_them(make, tmp_p
 
 
 @pytest.mark.usefixtures("exported_before")
-def test_without_half_precision_no_typed_graph_is_left_of_the_model_before(make, tmp_path):
+def test_without_half_precision_none_is_left_of_the_model_before(make, tmp_path):
     models = tmp_path / "models"
     for precision, expected in (("bfloat16", 3), ("none", 0)):
         assert make(models, precision=precision) == (0, "")
-        assert len(list(models.glob("*/1/typed.onnx"))) == expected
+        assert len(list(models.glob("*/1/half.onnx"))) == expected
         manifest = json.loads((models / "ram/1/manifest.json").read_text())
-        assert (manifest["typed"] or {}).get("precision", "none") == precision
+        assert (manifest["half"] or {}).get("precision", "none") == precision

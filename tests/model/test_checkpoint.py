@@ -6,11 +6,10 @@ import pytest
 import safetensors.torch
 import torch
 from ram_triton.errors import CheckpointError
-from ram_triton.model.checkpoint import load_model, read_weights
+from ram_triton.model.checkpoint import load_model, published_name, read_weights
 from ram_triton.model.noise import published_variant
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import detect_variant
-from ram_triton.model.weight_names import published_name
 from support.golden_checkpoint import golden_weights
 
 

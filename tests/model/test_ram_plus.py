@@ -14,7 +14,7 @@ from ram_triton.engines.pytorch import onnx_tagger, torch_tagger
 from ram_triton.errors import CheckpointError
 from ram_triton.graphs.export import export_open_head
 from ram_triton.model.checkpoint import load_model, save_model
-from ram_triton.model.descriptions import weigh_descriptions
+from ram_triton.model.ram import weigh_descriptions
 from ram_triton.model.variant import Variant
 from ram_triton.parity.limits import LIMITS
 from ram_triton.server import TritonServer
@@ -134,7 +134,7 @@ def test_the_manifest_says_which_of_the_two_it_is(plus_repository, plus_model, m
 
 def test_half_precision_stays_within_its_limits(plus_repository, golden, direct_logits):
     logits = RoundedTagger(
-        plus_repository / "ram_encoder/1/typed.onnx", plus_repository / "ram_head/1/typed.onnx"
+        plus_repository / "ram_encoder/1/half.onnx", plus_repository / "ram_head/1/half.onnx"
     )(golden["pixels"])
     difference = np.abs(logits - direct_logits(golden["pixels"])).max()
     assert 1e-4 < difference <= LIMITS["float16"].logit_difference

@@ -1,4 +1,4 @@
-"""The gate that needs no GPU: TensorRT-RTX parses the typed graphs and builds engines of them.
+"""The gate that needs no GPU: TensorRT-RTX parses half-precision graphs and builds their engines.
 
 It is TensorRT's parser and builder. What is checked of names, types and shapes is the network that
 they were built of: without a GPU no engine can be loaded.
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from ram_triton.engines.tensorrt import RTX, Network, load_tensorrt
 from ram_triton.errors import EngineConfigError, EngineError
 from ram_triton.graphs.export import export_model
-from ram_triton.graphs.half_precision import HALVES, type_graph
+from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.model.noise import published_variant, random_model
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import DEFAULT_REPOSITORY
@@ -28,12 +28,10 @@ def rtx():
 
 
 @pytest.fixture(scope="module", params=HALVES)
-def typed(request, repository, tmp_path_factory):
+def halves(request, repository, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     for name in INPUTS:
-        type_graph(
-            repository / name / "1" / "model.onnx", folder / name / "typed.onnx", request.param
-        )
+        halve(repository / name / "1" / "model.onnx", folder / name / "half.onnx", request.param)
     return folder
 
 
@@ -50,8 +48,8 @@ def build(rtx, graph, config):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_engines_are_built_for_the_shapes_that_the_config_allows(rtx, typed, name, model):
-    profile, engine = build(rtx, typed / name / "typed.onnx", config_of(name))
+def test_engines_are_built_for_the_shapes_that_the_config_allows(rtx, halves, name, model):
+    profile, engine = build(rtx, halves / name / "half.onnx", config_of(name))
     variant = model.variant
     each = {
         "ram_encoder": (variant.image_size, variant.image_size, 3),
@@ -67,7 +65,7 @@ def test_of_the_head_that_takes_labels_images_and_labels_range_as_its_config_say
     rtx, repository, model
 ):
     profile, engine = build(
-        rtx, repository / "ram_open_head/1/typed.onnx", config_of("ram_open_head")
+        rtx, repository / "ram_open_head/1/half.onnx", config_of("ram_open_head")
     )
     tokens, width = model.variant.num_tokens, model.variant.image_width
     labels = model.variant.label_width
@@ -87,22 +85,22 @@ def test_sizes_that_a_config_does_not_say_rightly_are_refused(rtx, repository, t
     text = (DEFAULT_REPOSITORY / "ram_open_head" / "config.pbtxt").read_text()
     (tmp_path / "config.pbtxt").write_text(text.replace("1, 256, 5000", sizes))
     config = EngineConfig.read(tmp_path / "config.pbtxt")
-    bindings = Network(rtx, repository / "ram_open_head/1/typed.onnx").bindings
+    bindings = Network(rtx, repository / "ram_open_head/1/half.onnx").bindings
     with pytest.raises(EngineConfigError, match="'label_embeds' must say three sizes"):
         config.check(bindings)
 
 
 @pytest.fixture
 def head(repository):
-    """The tiny RAM's typed head, to be broken, with its weights inside."""
-    return onnx.load(repository / "ram_head" / "1" / "typed.onnx")
+    """The tiny RAM's half-precision head, to be broken, with its weights inside."""
+    return onnx.load(repository / "ram_head" / "1" / "half.onnx")
 
 
 @pytest.fixture
 def passes_the_gate(rtx, tmp_path):
     def run(graph):
-        onnx.save(graph, tmp_path / "typed.onnx")
-        return build(rtx, tmp_path / "typed.onnx", config_of("ram_head"))
+        onnx.save(graph, tmp_path / "half.onnx")
+        return build(rtx, tmp_path / "half.onnx", config_of("ram_head"))
 
     return run
 
@@ -167,9 +165,9 @@ def test_two_types_at_one_node_fail(passes_the_gate, head):
 
 
 def test_missing_weights_fail(rtx, repository, tmp_path):
-    (tmp_path / "typed.onnx").write_bytes((repository / "ram_head/1/typed.onnx").read_bytes())
-    with pytest.raises(EngineError, match=r"typed\.onnx"):
-        build(rtx, tmp_path / "typed.onnx", config_of("ram_head"))
+    (tmp_path / "half.onnx").write_bytes((repository / "ram_head/1/half.onnx").read_bytes())
+    with pytest.raises(EngineError, match=r"half\.onnx"):
+        build(rtx, tmp_path / "half.onnx", config_of("ram_head"))
 
 
 @pytest.fixture
@@ -186,7 +184,7 @@ def edited(tmp_path):
 
 
 def test_the_profile_follows_the_config(rtx, repository, edited):
-    bindings = Network(rtx, repository / "ram_head/1/typed.onnx").bindings
+    bindings = Network(rtx, repository / "ram_head/1/half.onnx").bindings
     profile = edited("max_batch_size: 32", "max_batch_size: 64").profile(bindings)
     assert (profile.min[0], profile.opt[0], profile.max[0]) == (1, 16, 64)
     profile = edited("preferred_batch_size: [ 8, 16 ]", "").profile(bindings)
@@ -196,7 +194,7 @@ def test_the_profile_follows_the_config(rtx, repository, edited):
 
 
 def test_a_config_of_other_sizes_fails(rtx, repository, edited):
-    bindings = Network(rtx, repository / "ram_head/1/typed.onnx").bindings
+    bindings = Network(rtx, repository / "ram_head/1/half.onnx").bindings
     with pytest.raises(EngineConfigError, match=r"'logits' is \[40\] in the graph, \[41\] here"):
         edited("TYPE_FP32 dims: [ -1 ]", "TYPE_FP32 dims: [ 41 ]").check(bindings)
     with pytest.raises(EngineConfigError, match=r"config\.pbtxt: "):
@@ -205,7 +203,7 @@ def test_a_config_of_other_sizes_fails(rtx, repository, edited):
 
 def test_the_building_tells_how_far_it_is(rtx, repository):
     told = []
-    network = Network(rtx, repository / "ram_head/1/typed.onnx")
+    network = Network(rtx, repository / "ram_head/1/half.onnx")
     profile = config_of("ram_head").profile(network.bindings)
     network.build(profile, advance=lambda *step: told.append(step))
     phases = [phase for phase, _ in told]
@@ -239,7 +237,7 @@ except KeyboardInterrupt:
     network.build(profile, advance=lambda *step: told.append(step))
     print(stopped, len(told) - stopped)
 """
-    files = repository / "ram_head/1/typed.onnx", DEFAULT_REPOSITORY / "ram_head/config.pbtxt"
+    files = repository / "ram_head/1/half.onnx", DEFAULT_REPOSITORY / "ram_head/config.pbtxt"
     done = subprocess.run(
         [sys.executable, "-c", script, *files],
         capture_output=True,
@@ -259,7 +257,7 @@ def test_a_full_size_model_passes_the_gate(rtx, tmp_path):
     graphs = {name: tmp_path / name / "model.onnx" for name in INPUTS}
     export_model(model, *graphs.values())
     for name, path in graphs.items():
-        type_graph(path, path.with_name("typed.onnx"), "float16")
-        profile, engine = build(rtx, path.with_name("typed.onnx"), config_of(name))
+        halve(path, path.with_name("half.onnx"), "float16")
+        profile, engine = build(rtx, path.with_name("half.onnx"), config_of(name))
         assert profile.max[0] == 32
         assert len(engine) > 1e6

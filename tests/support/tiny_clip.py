@@ -5,7 +5,7 @@ import string
 from pathlib import Path
 
 import torch
-from ram_triton.model import image_encoder  # noqa: F401  (declares the operators that torchvision misses)
+from ram_triton.model import ram  # noqa: F401  (declares the operators that torchvision misses)
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from transformers.utils import logging
 

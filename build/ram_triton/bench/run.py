@@ -81,7 +81,7 @@ def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
     device = Device.choose(settings.repository, settings.server)
     engine, precision = load_engine(settings.repository, device.name)
     if precision == "plans":
-        precision = manifest["typed"]["precision"]  # plans are made of these graphs alone
+        precision = manifest["half"]["precision"]  # plans are made of these graphs alone
     singly = [pixels[index : index + 1] for index in range(len(pixels))]
     pytorch = None
     if settings.checkpoint:

@@ -71,7 +71,7 @@ def _parts(repository: Inspected, model: str, gpu: int) -> tuple[int, int, int]:
 
 def _plan_bytes(folder: Path) -> int:
     """Size of the plan, or before it is built that of the graph which it will be built of."""
-    for pattern in ("model.plan", "typed.onnx*", "model.onnx*"):
+    for pattern in ("model.plan", "half.onnx*", "model.onnx*"):
         if found := [path.stat().st_size for path in folder.glob(pattern)]:
             return sum(found)
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ram_triton.doctor.finding import Finding, error, fine, unknown
 from ram_triton.doctor.repository_view import Inspected, read_json
-from ram_triton.repository.layout import ENCODER, HEAD, PREPROCESSING, TYPED_HEAD, VOCABULARY
+from ram_triton.repository.layout import ENCODER, HALF_HEAD, HEAD, PREPROCESSING, VOCABULARY
 
 REBUILD = "run 'make model' again: the files come from different builds"
 FIELDS = {"tag", "tag_zh", "threshold"}  # of an entry of the vocabulary
@@ -45,7 +45,7 @@ def _compare(
         graphs = {
             path.name: _dimension(path, tensor, axis)
             for path in (
-                repository.root / graph.with_name(name) for name in (graph.name, TYPED_HEAD.name)
+                repository.root / graph.with_name(name) for name in (graph.name, HALF_HEAD.name)
             )
             if path.is_file()
         }

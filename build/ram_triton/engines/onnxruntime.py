@@ -1,9 +1,9 @@
-"""A typed graph run on the CPU, with its numbers really rounded to half precision.
+"""A half-precision graph run on the CPU, with its numbers really rounded to half precision.
 
 ONNX Runtime has hardly any float16 arithmetic on x86 processors: it computes such nodes in float32
-and leaves the rounding between them out, so that running a typed graph as it is would show neither
-its error nor an overflow. Here each node of half precision computes in float32, and what it gives
-is rounded to half precision before the next node reads it.
+and leaves out the rounding between them, so that a run of the graph as it is would show neither its
+error nor an overflow. Here each node of half precision computes in float32, and its result is
+rounded to half precision before the next node reads it.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ PEAK = "peak of "  # begins the names of the outputs that watch a tensor's magni
 
 
 class RoundedGraph:
-    """Runs a typed graph, and watches how large its half-precision numbers grow.
+    """Runs a half-precision graph, and watches how large its half-precision numbers grow.
 
     Attributes:
         peaks: the largest magnitude that each half-precision tensor would have had in float32, over
@@ -54,7 +54,7 @@ class RoundedGraph:
 
 
 class RoundedTagger:
-    """A typed encoder and head as one function of pixels, a `Tagger`.
+    """A half-precision encoder and head as one function of pixels, a `Tagger`.
 
     What the head takes beside the image embeddings is given once, by its names.
     """
@@ -81,7 +81,7 @@ class RoundedTagger:
 
 
 def _round(graph: onnx.GraphProto) -> list[str]:
-    """Rewrite a typed graph to compute in float32 and round; returns the tensors to watch."""
+    """Rewrite a graph to compute in float32 and round; returns the tensors to watch."""
     types = node_types(graph)
     halves = {name for name, element in types.items() if element in HALVES.values()}
     nodes: list[NodeProto] = []

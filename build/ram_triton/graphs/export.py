@@ -10,10 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ram_triton.model.descriptions import weigh_descriptions
-from ram_triton.model.image_encoder import ImageEncoder, WindowAttention
-from ram_triton.model.ram import RAM
-from ram_triton.model.tagging_head import TaggingHead
+from ram_triton.model.ram import RAM, ImageEncoder, TaggingHead, WindowAttention, weigh_descriptions
 
 OPSET = 20  # the first with Gelu as one operator, the last that TensorRT 10.0 reads
 EXAMPLE_BATCH = 2  # the exporter takes a batch of 1 for a constant

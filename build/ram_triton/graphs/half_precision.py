@@ -33,7 +33,7 @@ def largest_number(precision: str) -> float:
     return float(ml_dtypes.finfo(NUMPY_TYPES[precision]).max)
 
 
-def type_graph(source: Path, target: Path, precision: str) -> None:
+def halve(source: Path, target: Path, precision: str) -> None:
     """Write the half-precision form of a float32 graph, its weights in a file beside it.
 
     Inputs and outputs keep their names and types. In float32 stay: all before the first
@@ -62,7 +62,7 @@ def type_graph(source: Path, target: Path, precision: str) -> None:
 
 
 def node_types(graph: onnx.GraphProto) -> dict[str, int]:
-    """Return the type of each floating tensor of a typed graph, by its name."""
+    """Return the type of each floating tensor of a half-precision graph, by its name."""
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {value.name: value.type.tensor_type.elem_type for value in graph.input}
     for node in graph.node:

@@ -10,7 +10,7 @@ import torch
 
 from ram_triton.engines.onnxruntime import RoundedGraph
 from ram_triton.graphs.export import export_open_head
-from ram_triton.graphs.half_precision import type_graph
+from ram_triton.graphs.half_precision import halve
 from ram_triton.model.ram import RAM
 from ram_triton.parity.compare import FLOAT32, Agreement, compare
 from ram_triton.parity.limits import LIMITS, HalfPrecision
@@ -25,16 +25,16 @@ class OpenHead:
 
     Attributes:
         agreement: of the float32 graph with PyTorch.
-        typed: of the half-precision graph, or None where there is none.
+        half: of the half-precision graph, or None where there is none.
     """
 
     agreement: Agreement
-    typed: HalfPrecision | None
+    half: HalfPrecision | None
 
     def as_dict(self) -> dict:
         """Return the figures by name, for the manifest."""
-        typed = self.typed.as_dict() if self.typed else None
-        return {"parity": self.agreement.as_dict(), "typed": typed}
+        half = self.half.as_dict() if self.half else None
+        return {"parity": self.agreement.as_dict(), "half": half}
 
 
 def add_open_head(
@@ -69,16 +69,16 @@ def add_open_head(
     head = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     agreement = compare(expected, head(inputs)["logits"], vocabulary)
     agreement.require(FLOAT32, "the graph with labels as an input")
-    typed = None
+    half = None
     if precision != NONE:
-        type_graph(path, staging / places.TYPED_OPEN_HEAD, precision)
-        typed = _measure(staging / places.TYPED_OPEN_HEAD, precision, inputs, expected, vocabulary)
-        typed.require()
+        halve(path, staging / places.HALF_OPEN_HEAD, precision)
+        half = _measure(staging / places.HALF_OPEN_HEAD, precision, inputs, expected, vocabulary)
+        half.require()
     labels = staging / places.LABELS
     labels.mkdir(parents=True, exist_ok=True)
     np.save(labels / "label_embeds.npy", own)
     vocabulary.save(labels / places.VOCABULARY.name)
-    return OpenHead(agreement, typed)
+    return OpenHead(agreement, half)
 
 
 def _measure(

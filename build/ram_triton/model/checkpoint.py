@@ -1,5 +1,6 @@
 """Published RAM checkpoints: reading them, saying what is wrong with one, loading the model."""
 
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,7 +13,6 @@ from torch import Tensor
 from ram_triton.errors import CheckpointError, VariantError
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Shapes, Variant, detect_variant
-from ram_triton.model.weight_names import published_name
 
 # Parts that serve training and captioning, and buffers that are rebuilt from the sizes.
 UNUSED_PREFIXES = ("tag_encoder.", "text_decoder.")
@@ -20,6 +20,26 @@ UNUSED_SUFFIXES = (".relative_position_index", ".attn_mask")
 OLD_HEAD_PREFIX = "vision_multi."  # what the first published checkpoints called tagging_head
 SHOWN_NAMES = 3
 ZIP_MAGIC = b"PK\x03\x04"
+
+# Our prefix and the published one. A longer prefix comes before the one that it begins with.
+MODULES = (
+    ("encoder.swin.", "visual_encoder."),
+    ("encoder.projection.", "image_proj."),
+    ("head.label_projection.", "wordvec_proj."),
+    ("head.classifier.", "fc."),
+    ("head.layers.", "tagging_head.encoder.layer."),
+)
+LAYER_PARTS = (
+    ("attention.output.", "crossattention.output.dense."),
+    ("attention.", "crossattention.self."),
+    ("attention_norm.", "crossattention.output.LayerNorm."),
+    ("expand.", "intermediate.dense."),
+    ("contract.", "output.dense."),
+    ("norm.", "output.LayerNorm."),
+)
+LAYER = re.compile(r"(tagging_head\.encoder\.layer\.\d+\.)(.+)")
+# timm merges patches at the start of a stage, Microsoft's Swin at the end of the one before.
+DOWNSAMPLE = re.compile(r"(visual_encoder\.layers\.)(\d+)(\.downsample\..+)")
 
 
 def load_model(path: Path, backbone: str | None = None, image_size: int | None = None) -> RAM:
@@ -124,6 +144,16 @@ def save_model(model: RAM, path: Path) -> None:
         torch.save({"model": weights}, path)
 
 
+def published_name(name: str) -> str:
+    """Return what published checkpoints call the weight that `RAM.state_dict` calls `name`."""
+    name = _replace_prefix(name, MODULES)
+    if match := LAYER.fullmatch(name):
+        return match[1] + _replace_prefix(match[2], LAYER_PARTS)
+    if match := DOWNSAMPLE.fullmatch(name):
+        return f"{match[1]}{int(match[2]) - 1}{match[3]}"
+    return name
+
+
 def _read_torch(path: Path) -> object:
     try:
         with warnings.catch_warnings(action="ignore"):  # of files that are refused anyway
@@ -156,3 +186,10 @@ def _require_variant(
     if backbone not in (None, variant.backbone) or image_size not in (None, variant.image_size):
         wanted = f"{backbone or variant.backbone} at {image_size or variant.image_size} px"
         raise CheckpointError(f"{path}: the weights look like {variant}, not like {wanted}")
+
+
+def _replace_prefix(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:
+    for ours, published in prefixes:
+        if name.startswith(ours):
+            return published + name.removeprefix(ours)
+    return name

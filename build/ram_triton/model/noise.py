@@ -5,9 +5,9 @@ import zlib
 
 import torch
 
+from ram_triton.model.checkpoint import published_name
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import BACKBONES, Variant
-from ram_triton.model.weight_names import published_name
 
 # Scales the logits up, so that scores spread over 0 to 1.
 CLASSIFIER_GAIN = 6.0

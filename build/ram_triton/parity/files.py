@@ -127,11 +127,11 @@ def half_precision_limits(manifest: dict[str, Any]) -> Limits | None:
     Raises:
         ParityError: the manifest has no such limits.
     """
-    half = manifest.get("typed")
+    half = manifest.get("half")
     try:
         return half and Limits(**{name: float(half["limits"][name]) for name in FIGURES})
     except (KeyError, TypeError, ValueError) as error:
-        raise ParityError("the manifest's 'typed' is damaged: run 'make model' again") from error
+        raise ParityError("the manifest's 'half' is damaged: run 'make model' again") from error
 
 
 def find_graph_pairs(
@@ -163,7 +163,7 @@ def find_graph_pairs(
         limits = FIXED_LIMITS.get(name) or half_precision_limits(manifest)
         if limits is None:
             raise ParityError(f"the manifest has no limits for {name}: run 'make model' again")
-        precision = str((manifest.get("typed") or {}).get("precision"))
+        precision = str((manifest.get("half") or {}).get("precision"))
         encoder, head, *open_heads = paths
         found.append(GraphPair(encoder, head, limits, precision))
         found += [GraphPair(encoder, path, limits, precision, root / LABELS) for path in open_heads]

@@ -84,7 +84,7 @@ class HalfPrecision:
 
 
 def measure_pair(
-    typed: Sequence[Path],
+    half: Sequence[Path],
     precision: str,
     batches: Sequence[np.ndarray],
     expected: np.ndarray,
@@ -93,12 +93,12 @@ def measure_pair(
     """Run a half-precision pair with real rounding, and compare it with PyTorch.
 
     Args:
-        typed: the encoder's and the head's graph.
+        half: the encoder's and the head's graph.
         precision: that of the graphs.
         batches: pixels of pictures, (B, size, size, 3) uint8 each.
         expected: the logits that PyTorch computes of them in float32, (images, tags).
         vocabulary: the tags and their thresholds.
     """
-    tagger = RoundedTagger(*typed)
+    tagger = RoundedTagger(*half)
     agreement = compare(expected, run(tagger, batches), vocabulary)
     return HalfPrecision(precision, LIMITS[precision], agreement, *tagger.largest_activation())

@@ -13,7 +13,7 @@ DEMO_IMAGES = PROJECT / "build" / "demo" / "images"
 CPU, GPU = PROFILES = ("cpu", "gpu")
 # Names of files in a version folder: a graph in float32, in half precision (TensorRT makes plans of
 # it), and in INT8 for the CPU; the plan; what the plan was made of and for.
-FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH = "model.onnx", "typed.onnx", "int8.xml"
+FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH = "model.onnx", "half.onnx", "int8.xml"
 PLAN, FACTS = "model.plan", "plan.json"
 GRAPH_FILES = (FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH, PLAN)  # what `verify` compares
 NONE = "none"
@@ -109,9 +109,9 @@ ENCODER = MODELS["ram_encoder"].file(FLOAT32_GRAPH)
 HEAD = MODELS["ram_head"].file(FLOAT32_GRAPH)
 OPEN_HEAD = MODELS["ram_open_head"].file(FLOAT32_GRAPH)  # it takes its labels as an input
 TEXT_ENCODER = MODELS["ram_open_text_encoder"].file(FLOAT32_GRAPH)
-TYPED_ENCODER = ENCODER.with_name(HALF_GRAPH)
-TYPED_HEAD = HEAD.with_name(HALF_GRAPH)
-TYPED_OPEN_HEAD = OPEN_HEAD.with_name(HALF_GRAPH)
+HALF_ENCODER = ENCODER.with_name(HALF_GRAPH)
+HALF_HEAD = HEAD.with_name(HALF_GRAPH)
+HALF_OPEN_HEAD = OPEN_HEAD.with_name(HALF_GRAPH)
 INT8_ENCODER = ENCODER.with_name(INT8_GRAPH)
 INT8_HEAD = HEAD.with_name(INT8_GRAPH)
 VOCABULARY = MODELS["ram_postprocess"].file("vocabulary.json")

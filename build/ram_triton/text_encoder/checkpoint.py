@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ram_triton.errors import TextEncoderError
-from ram_triton.model import image_encoder  # noqa: F401  (declares the operators that torchvision misses on a CPU)
+from ram_triton.model import ram  # noqa: F401  (declares the operators that torchvision misses on a CPU)
 from ram_triton.text_encoder.towers import ClipTower, SentenceBertTower
 
 CLIP, SENTENCE_BERT = "CLIP", "sentence-BERT"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
+from ram_triton.model.checkpoint import published_name
 from ram_triton.model.ram import RAM
-from ram_triton.model.weight_names import published_name
 from ram_triton.training.losses import (
     CLASSIFICATION,
     DISTILLATION,

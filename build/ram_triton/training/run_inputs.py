@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ram_triton.errors import CheckpointError, ConfigError, VariantError, VocabularyError
+from ram_triton.model.checkpoint import published_name
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant, detect_variant
-from ram_triton.model.weight_names import published_name
 from ram_triton.training.config import Config, Data, Model
 from ram_triton.training.fingerprint import fingerprint_of
 from ram_triton.training.losses import (

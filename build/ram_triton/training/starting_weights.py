@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from ram_triton.errors import CheckpointError
 from ram_triton.model.checkpoint import differences, load_model, read_weights
-from ram_triton.model.image_encoder import SwinTransformer
-from ram_triton.model.ram import RAM
-from ram_triton.model.tagging_head import TaggingHead
+from ram_triton.model.ram import RAM, SwinTransformer, TaggingHead
 from ram_triton.model.variant import Variant
 
 if TYPE_CHECKING:  # so that training without captions does not import transformers

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertLMHeadModel, BertModel, BertTokenizer
 
 from ram_triton.errors import TextError
-from ram_triton.model.tagging_head import TaggingHead, TaggingLayer
+from ram_triton.model.checkpoint import published_name
+from ram_triton.model.ram import TaggingHead, TaggingLayer
 from ram_triton.model.variant import Variant
-from ram_triton.model.weight_names import published_name
 
 VOCABULARY_FILE = "vocab.txt"  # of a BERT (bert-base-uncased in published RAMs), a token a line
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
