@@ -14,6 +14,7 @@ import pytest
 import ram_client.cli
 from ram_triton.check_system import SUPPORTED
 from ram_triton.cli import COMMANDS, load, parser_of
+from ram_triton.repository.layout import DEFAULT_REPOSITORY, MODELS, OPTIONAL_MODELS
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (".", "docs", "deploy", "loadtest", "clients/*", "build/demo", "build/demo/*")
@@ -207,6 +208,25 @@ def test_the_index_of_the_docs_has_every_page():
     index = (ROOT / "docs" / "README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"]({page.name})" in index, page.name
+
+
+def test_the_table_of_models_and_that_of_their_settings_are_complete():
+    models = (ROOT / "docs" / "architecture.md").read_text()
+    settings = (ROOT / "docs" / "operations.md").read_text()
+    for name, model in MODELS.items():
+        assert f"`{name}`" in models, name
+        folder = OPTIONAL_MODELS if model.optional else DEFAULT_REPOSITORY
+        config = folder / name / "config.pbtxt"
+        for number in model.numbers:
+            pattern = rf'"{number}" value {{ string_value: "([\d.]+)" }}'
+            (value,) = re.findall(pattern, config.read_text())
+            (row,) = (row for row in settings.splitlines() if f"`{number}`" in row)
+            assert value in row and f"`{name}`" in row, number
+
+
+def test_what_a_smaller_scale_of_a_jpeg_costs_is_written_once():
+    source = (ROOT / "model_repository" / "ram_preprocess" / "1" / "preprocess.py").read_text()
+    assert "faster" not in source and "docs/images.md" in source
 
 
 def ask(command: str, server) -> subprocess.CompletedProcess[str]:

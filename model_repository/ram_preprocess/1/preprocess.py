@@ -29,9 +29,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # A JPEG is decoded at a reduced scale (1/2, 1/4 or 1/8) that leaves at least this many pixels, each
-# way, for one of the result. `python build/measure_decoding.py` measures it: 12 megapixels decode
-# 2.5 to 3 times faster than at full size, 0.5 to 0.8 of 255 levels off on average; a margin of 2
-# is 0.2 to 0.3 off and 2 to 2.7 times faster, a margin of 1 is no faster here and further off.
+# way, for one of the result. docs/images.md has what other margins gain and lose.
 DRAFT_MARGIN = 1.5
 # Progressive JPEGs have about ten scans. A file of some bytes a scan could ask for thousands, each
 # as slow as decoding all of the image.
