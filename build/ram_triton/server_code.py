@@ -1,18 +1,50 @@
-"""The files that the server runs, for the build to run too: one home for their logic.
+"""The logic of the server's Python models, for the build to run too: it has one home.
 
-Each model's version folder becomes a package, as Triton's Python backend makes it one; nothing is
-added to `sys.path`, where a module called `labels` would stand in the way of a user's own.
+Each model's version folder becomes a package, as Triton's Python backend makes it one. Nothing is
+added to `sys.path`, where a module called `labels` would shadow a user's own.
 """
 
 import importlib
 import sys
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ram_triton.repository.layout import DEFAULT_REPOSITORY, OPTIONAL_MODELS
+
+__all__ = [
+    "DRAFT_MARGIN",
+    "TURNS",
+    "ImageError",
+    "ImageLimits",
+    "KnownLabels",
+    "LabelLimits",
+    "LabelText",
+    "Memory",
+    "RequestError",
+    "TagOptions",
+    "Vocabulary",
+    "fold",
+    "image_limits",
+    "label_limits",
+    "open_image",
+    "pad",
+    "postprocess",
+    "preprocess",
+    "read_orientation",
+    "read_parameter",
+    "scale_transparent_colour",
+    "select",
+    "sigmoid",
+    "spell",
+    "squash",
+    "unwrap",
+]
 
 
 def _load(folder: Path, name: str) -> ModuleType:
@@ -22,41 +54,91 @@ def _load(folder: Path, name: str) -> ModuleType:
         spec = ModuleSpec(package, None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
         sys.modules[package] = module_from_spec(spec)
+        # Models share these files by links: one module each, so that their classes are the same.
+        for shared in _SHARED:
+            sys.modules[f"{package}.{shared.__name__.rpartition('.')[2]}"] = shared
     return importlib.import_module(f"{package}.{name}")
 
 
-preprocessing = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "preprocess")
-encoded_image = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "encoded_image")
+_SHARED: list[ModuleType] = []
+request = _load(DEFAULT_REPOSITORY / "ram_postprocess" / "1", "request")
 postprocessing = _load(DEFAULT_REPOSITORY / "ram_postprocess" / "1", "postprocess")
-# The same file by a link: one module, so that its classes are the same.
-for _model in ("ram_open_labels", "ram_open_postprocess"):
-    sys.modules[f"{__name__}.{_model}.postprocess"] = postprocessing
+_SHARED += [request, postprocessing]
+encoded_image = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "encoded_image")
+preprocessing = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "preprocess")
 open_postprocessing = _load(DEFAULT_REPOSITORY / "ram_open_postprocess" / "1", "open_tags")
 labels = _load(DEFAULT_REPOSITORY / "ram_open_labels" / "1", "labels")
 label_text = _load(OPTIONAL_MODELS / "ram_open_text" / "1", "label_text")
 
 if TYPE_CHECKING:  # mypy finds these files by its mypy_path in pyproject.toml
-    from encoded_image import ImageError, Limits
+    from encoded_image import ImageError, ImageLimits, unwrap
     from label_text import LabelText, Memory, pad
-    from labels import KnownLabels, fold
-    from postprocess import Options, RequestError, Vocabulary, postprocess, select, sigmoid
+    from labels import KnownLabels, LabelLimits
+    from postprocess import TagOptions, Vocabulary, postprocess, select, sigmoid
     from preprocess import (
         DRAFT_MARGIN,
         TURNS,
         open_image,
-        preprocess,
         read_orientation,
         scale_transparent_colour,
         squash,
     )
+    from request import RequestError, fold, read_parameter, spell
 else:
-    ImageError, Limits = encoded_image.ImageError, encoded_image.Limits
+    ImageError, ImageLimits = encoded_image.ImageError, encoded_image.ImageLimits
+    unwrap = encoded_image.unwrap
     LabelText, Memory, pad = label_text.LabelText, label_text.Memory, label_text.pad
-    KnownLabels, fold = labels.KnownLabels, labels.fold
-    Options, RequestError = postprocessing.Options, postprocessing.RequestError
-    Vocabulary, postprocess = postprocessing.Vocabulary, postprocessing.postprocess
-    select, sigmoid = postprocessing.select, postprocessing.sigmoid
+    KnownLabels, LabelLimits = labels.KnownLabels, labels.LabelLimits
+    TagOptions, Vocabulary = postprocessing.TagOptions, postprocessing.Vocabulary
+    postprocess, select = postprocessing.postprocess, postprocessing.select
+    sigmoid = postprocessing.sigmoid
     DRAFT_MARGIN, TURNS = preprocessing.DRAFT_MARGIN, preprocessing.TURNS
-    open_image, preprocess = preprocessing.open_image, preprocessing.preprocess
-    read_orientation, squash = preprocessing.read_orientation, preprocessing.squash
+    open_image, squash = preprocessing.open_image, preprocessing.squash
+    read_orientation = preprocessing.read_orientation
     scale_transparent_colour = preprocessing.scale_transparent_colour
+    RequestError, fold = request.RequestError, request.fold
+    read_parameter, spell = request.read_parameter, request.spell
+
+
+def preprocess(
+    data: bytes, image_size: int, limits: "ImageLimits | None" = None
+) -> "np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]":
+    """Make the encoder's pixels of an image, as the server does.
+
+    Args:
+        data: an encoded image, its base64 text, or a `data:` URL.
+        image_size: side of the square, in pixels.
+        limits: the largest image to accept; by default the server's own.
+
+    Returns:
+        (image_size, image_size, 3) uint8.
+
+    Raises:
+        ImageError: it is empty, too large, truncated, or not an image.
+    """
+    pixels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]] = preprocessing.preprocess(
+        data, image_size, limits or image_limits()
+    )
+    return pixels
+
+
+@cache
+def image_limits() -> "ImageLimits":
+    """Return the limits in the project's own ram_preprocess/config.pbtxt."""
+    return ImageLimits.read(_config("ram_preprocess"))
+
+
+@cache
+def label_limits() -> "LabelLimits":
+    """Return the limits in the project's own ram_open_labels/config.pbtxt."""
+    return LabelLimits.read(_config("ram_open_labels"))
+
+
+def _config(model: str) -> str:
+    """Return a model's config.pbtxt as JSON, as Triton hands it to the model."""
+    from google.protobuf.json_format import MessageToJson
+
+    from ram_triton.repository.configs import EngineConfig
+
+    message = EngineConfig.read(DEFAULT_REPOSITORY / model / "config.pbtxt").model
+    return MessageToJson(message, preserving_proto_field_name=True)

@@ -103,8 +103,8 @@ def test_names_of_several_tags_and_several_names_of_one_are_told_with_their_line
     assert (status, said.splitlines()) == (
         1,
         [
-            f"ram-triton vocabulary: {names}, line 1: '标签3' is the Chinese name of several tags, "
-            "say 'tag 3' or 'tag 7'",
+            f"ram-triton vocabulary: {names}, line 1: '标签3' is the name of several tags: "
+            "use 'tag 3' or 'tag 7'",
             f"ram-triton vocabulary: {names}, line 3: '标签5' is the same tag as 'tag 5'",
         ],
     )

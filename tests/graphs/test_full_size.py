@@ -8,7 +8,7 @@ from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.model.checkpoint import save_model
 from ram_triton.model.noise import published_variant, random_model
 from ram_triton.server import TritonServer
-from ram_triton.server_code.ram_preprocess.preprocess import preprocess
+from ram_triton.server_code import preprocess
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH
 from support.pipeline import PICTURES, use_float32
 from support.requests_to_ram import ask

@@ -18,7 +18,7 @@ from ram_triton.model.ram import weigh_descriptions
 from ram_triton.model.variant import Variant
 from ram_triton.parity.limits import LIMITS
 from ram_triton.server import TritonServer
-from ram_triton.server_code.ram_preprocess.preprocess import preprocess
+from ram_triton.server_code import preprocess
 from ram_triton.training.starting_weights import from_ram
 from support.golden_checkpoint import golden_weights
 from support.pipeline import PICTURES, use_float32

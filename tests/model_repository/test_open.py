@@ -9,8 +9,7 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.server import TritonServer
-from ram_triton.server_code.ram_postprocess.postprocess import select
-from ram_triton.server_code.ram_preprocess.preprocess import preprocess
+from ram_triton.server_code import preprocess, select
 from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, tags_of
 from tritonclient.utils import InferenceServerException
 
@@ -132,10 +131,10 @@ def test_the_largest_number_of_images_is_that_of_ram(client, pictures):
         (["tag 4", "标签4"], "labels: 'tag 4' and '标签4' are the same label"),
         (["tag 1", "Tag_1."], "labels: 'tag 1' and 'Tag_1.' are the same label"),
         (["elf king", "elf_king"], "labels: 'elf king' and 'elf_king' are the same label"),
-        (["tag 1", "."], "labels[1]: '.' is no name"),
-        (["apple\t苹果\t0.3"], "labels[0]: 'apple\\t苹果\\t0.3' holds characters that cannot"),
-        (["a\0b"], "labels[0]: 'a\\x00b' holds characters that cannot be printed"),
-        (["标签3"], "labels: '标签3' is the Chinese name of several tags, say 'tag 3' or 'tag 7'"),
+        (["tag 1", "."], "labels[1]: '.' is not a name"),
+        (["apple\t苹果\t0.3"], "labels[0]: 'apple\\t苹果\\t0.3' contains characters that cannot"),
+        (["a\0b"], "labels[0]: 'a\\x00b' contains characters that cannot be printed"),
+        (["标签3"], "labels: '标签3' is the name of several tags: use 'tag 3' or 'tag 7'"),
         (["tag 1", "dragon"], "labels: 'dragon' not in the vocabulary, and there is no text "),
     ],
     ids=range(14),

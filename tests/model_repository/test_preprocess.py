@@ -10,23 +10,24 @@ import re
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from ram_triton.server_code.ram_preprocess.preprocess import (
-    MAX_SCANS,
+from ram_triton.server_code import (
     ImageError,
-    Limits,
+    ImageLimits,
+    image_limits,
     preprocess,
-    preprocess_batch,
-    read_text,
+    preprocessing,
+    unwrap,
 )
 
 SIZE = 32
-LIMITS = Limits()
+LIMITS = image_limits()
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 LOSSLESS = {"PNG": {}, "BMP": {}, "TIFF": {}, "WEBP": {"lossless": True}}
 ORIENTATION = 0x0112
@@ -64,7 +65,7 @@ def quote_all(data: bytes) -> bytes:
     return b"".join(b"%%%02X" % byte for byte in data)
 
 
-def problem(data: bytes, limits: Limits = LIMITS) -> str:
+def problem(data: bytes, limits: ImageLimits = LIMITS) -> str:
     with pytest.raises(ImageError) as caught:
         preprocess(data, SIZE, limits)
     message = str(caught.value)
@@ -405,14 +406,14 @@ def test_reduced_decoding_stays_within_one_level_on_average(extent, photo, encod
 
 def test_an_image_over_the_limit_of_bytes_is_refused(photo, encode):
     encoded = encode(photo, "PNG")
-    preprocess(encoded, SIZE, Limits(max_bytes=len(encoded)))
-    message = problem(encoded, Limits(max_bytes=len(encoded) - 1))
+    preprocess(encoded, SIZE, replace(LIMITS, max_bytes=len(encoded)))
+    message = problem(encoded, replace(LIMITS, max_bytes=len(encoded) - 1))
     assert f"{len(encoded)} bytes are over the limit of {len(encoded) - 1} (max_bytes)" in message
 
 
 def test_the_limit_of_bytes_holds_for_the_image_and_not_for_its_base64_text(photo, encode):
     encoded = encode(photo, "PNG")
-    limits = Limits(max_bytes=len(encoded))
+    limits = replace(LIMITS, max_bytes=len(encoded))
     preprocess(base64.encodebytes(encoded), SIZE, limits)
     preprocess(b"data:image/png," + quote_all(encoded), SIZE, limits)
     assert "max_bytes" in problem(base64.b64encode(encoded + b"\0"), limits)
@@ -422,8 +423,8 @@ def test_the_limit_of_bytes_holds_for_the_image_and_not_for_its_base64_text(phot
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_image_over_the_limit_of_pixels_is_refused(name, photo, encode):
     encoded = encode(photo, name)
-    preprocess(encoded, SIZE, Limits(max_pixels=160 * 120))
-    message = problem(encoded, Limits(max_pixels=160 * 120 - 1))
+    preprocess(encoded, SIZE, replace(LIMITS, max_pixels=160 * 120))
+    message = problem(encoded, replace(LIMITS, max_pixels=160 * 120 - 1))
     assert "160 x 120 pixels are over the limit of 19199 (max_pixels)" in message
 
 
@@ -446,8 +447,8 @@ def test_a_small_tiff_of_one_enormous_tile_is_refused():
 def test_a_jpeg_of_thousands_of_scans_is_refused(photo, encode):
     encoded = encode(photo, "JPEG", progressive=True)
     scan = encoded[encoded.rindex(b"\xff\xda") : -2]
-    bomb = encoded[:-2] + scan * MAX_SCANS + encoded[-2:]
-    assert problem(bomb) == f"the JPEG has more than {MAX_SCANS} scans"
+    bomb = encoded[:-2] + scan * preprocessing.MAX_SCANS + encoded[-2:]
+    assert problem(bomb) == f"the JPEG has more than {preprocessing.MAX_SCANS} scans"
 
 
 def test_an_image_within_the_limits_is_decoded_without_pillows_own_limit(encode):
@@ -504,7 +505,7 @@ def test_percent_decoding_is_urllibs():
     for _ in range(200):
         data = generator.randbytes(60).replace(b"%", b"%25")
         text = data + quote_all(generator.randbytes(9)) + b"=\r\n=20 %3d%3D x"
-        assert read_text(b"data:," + text, LIMITS) == unquote_to_bytes(text)
+        assert unwrap(b"data:," + text, LIMITS) == unquote_to_bytes(text)
 
 
 # Errors
@@ -577,7 +578,7 @@ def test_more_memory_than_there_is_is_an_error(photo, encode, monkeypatch):
 
 def test_a_batch_is_its_images_one_by_one(photo, encode):
     images = [encode(photo), encode(photo.rotate(180), "JPEG"), base64.b64encode(encode(photo))]
-    pixels = preprocess_batch(images, SIZE)
+    pixels = preprocessing.preprocess_batch(images, SIZE, LIMITS)
     assert (pixels.shape, pixels.dtype) == ((3, SIZE, SIZE, 3), np.uint8)
     for index, data in enumerate(images):
         np.testing.assert_array_equal(pixels[index], preprocess(data, SIZE))
@@ -585,9 +586,9 @@ def test_a_batch_is_its_images_one_by_one(photo, encode):
 
 def test_an_error_in_a_batch_names_the_image(photo, encode):
     with pytest.raises(ImageError, match=r"^image\[2\]: empty$"):
-        preprocess_batch([encode(photo), encode(photo), b""], SIZE)
+        preprocessing.preprocess_batch([encode(photo), encode(photo), b""], SIZE, LIMITS)
     with pytest.raises(ImageError, match=r"^image: empty$"):
-        preprocess_batch([b""], SIZE)
+        preprocessing.preprocess_batch([b""], SIZE, LIMITS)
 
 
 # Whatever comes
@@ -624,7 +625,7 @@ def check_pixels_or_error(name: str, data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a warning that got out would be printed
         try:
-            pixels = preprocess(data, SIZE, Limits(max_pixels=2**22))
+            pixels = preprocess(data, SIZE, replace(LIMITS, max_pixels=2**22))
         except ImageError as error:
             message = str(error)
             assert 0 < len(message) < 300, (name, message)

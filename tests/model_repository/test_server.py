@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.server_code.ram_postprocess.postprocess import Options, select, sigmoid
-from ram_triton.server_code.ram_preprocess.preprocess import preprocess
+from ram_triton.server_code import TagOptions, preprocess, select, sigmoid
 from support.requests_to_ram import ask, infer_inputs, tags_of
 from tritonclient.utils import InferenceServerException
 
@@ -90,7 +89,7 @@ def test_options_are_applied(client, pictures, vocabulary, expected_logits):
     (logits,) = expected_logits(pictures[:1])
     options = {"threshold": 0.0005, "top_k": 6, "exclude": ["tag 3", "标签5"]}
     answered = tags_of(ask(client, pictures[:1], **options))
-    assert [tag[3] for tag in answered] == select(logits, vocabulary, Options(**options))[
+    assert [tag[3] for tag in answered] == select(logits, vocabulary, TagOptions(**options))[
         0
     ].tolist()
     assert len(answered) == 6

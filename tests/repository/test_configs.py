@@ -1,6 +1,7 @@
 """The config files: they parse, agree with each other, with the graphs and with the code."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -8,8 +9,7 @@ import pytest
 from google.protobuf import text_format
 from ram_triton.repository.layout import MODELS as TABLE
 from ram_triton.repository.layout import Engine
-from ram_triton.server_code import labels
-from ram_triton.server_code.ram_preprocess.preprocess import Limits
+from ram_triton.server_code import image_limits, label_limits
 from ram_triton.vocabulary.choose import NEW_THRESHOLD
 from support.pipeline import FLOAT32
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
@@ -125,10 +125,9 @@ def test_of_requests_with_labels_each_step_waits_for_the_one_before():
 def test_the_labels_config_sets_the_limits_that_its_code_reads():
     parameters = {key: p.string_value for key, p in read("ram_open_labels").parameters.items()}
     assert float(parameters.pop("default_threshold")) == NEW_THRESHOLD, "as by make vocabulary"
-    limits = labels.Limits(**{name: int(value) for name, value in parameters.items()})
-    assert limits == labels.Limits()
+    assert asdict(label_limits()) == {name: int(value) for name, value in parameters.items()}
     largest = read("ram_open_head").parameters["label_embeds"].string_value.split(",")[-1]
-    assert int(largest) == limits.max_labels
+    assert int(largest) == label_limits().max_labels
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -164,9 +163,8 @@ def test_gpu_engines_batch_limit_their_queue_and_use_several_instances(name):
 
 
 def test_the_preprocessors_config_sets_the_limits_that_its_code_reads():
-    parameters = read("ram_preprocess").parameters
-    assert set(parameters) == set(Limits.__annotations__)
-    assert Limits(**{name: int(p.string_value) for name, p in parameters.items()}) == Limits()
+    parameters = {key: int(p.string_value) for key, p in read("ram_preprocess").parameters.items()}
+    assert asdict(image_limits()) == parameters
 
 
 def test_a_built_repository_carries_the_same_configs(repository):

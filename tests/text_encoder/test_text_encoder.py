@@ -12,9 +12,7 @@ from ram_triton.errors import TextEncoderError
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import FACTS, PLAN
 from ram_triton.server import TritonServer
-from ram_triton.server_code import LabelText, Memory, pad
-from ram_triton.server_code.ram_postprocess.postprocess import sigmoid
-from ram_triton.server_code.ram_preprocess.preprocess import preprocess
+from ram_triton.server_code import LabelText, Memory, pad, preprocess, sigmoid
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.chosen import read_templates
 from ram_triton.text_encoder.install import MODELS

@@ -7,11 +7,11 @@ import numpy as np
 
 from ram_triton.bench.figure import Figure, take_turns
 from ram_triton.bench.photographs import encode, make_picture
-from ram_triton.server_code import Limits, open_image, preprocess, squash
+from ram_triton.server_code import ImageLimits, open_image, preprocess, squash
 
 QUALITY = 90
 PHONE, WEB = (4000, 3000), (1632, 1224)
-LIMITS = Limits(max_bytes=2**31, max_pixels=2**31)
+LIMITS = ImageLimits(max_bytes=2**31, max_pixels=2**31)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from ram_triton.bench.figure import Figure, take_turns
-from ram_triton.server_code import Options, Vocabulary, postprocess
+from ram_triton.server_code import TagOptions, Vocabulary, postprocess
 
 BATCH = 32
 # Of an image, as RAM gives them for a busy picture.
@@ -20,5 +20,5 @@ def measure_postprocessing(
     logits = random.normal(-12, 1, (BATCH, count)).astype(np.float32)
     for row in logits:
         row[random.permutation(count)[:TAGS_THAT_PASS]] = random.uniform(8, 12)
-    run = partial(postprocess, logits, vocabulary, [Options()] * BATCH)
+    run = partial(postprocess, logits, vocabulary, [TagOptions()] * BATCH)
     return take_turns({"postprocess": run}, repeats, random)["postprocess"]

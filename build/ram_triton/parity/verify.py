@@ -32,7 +32,7 @@ from ram_triton.parity.files import (
 )
 from ram_triton.parity.pictures import file_batches, picture_batches, picture_files
 from ram_triton.parity.server import OPEN_MODEL, Deployment
-from ram_triton.server_code import Vocabulary, fold
+from ram_triton.server_code import Vocabulary
 
 BATCH_SIZES = (1, 2, 3, 8, 16)  # in turn: an engine may err at one size alone
 # Between these logits a float32 score determines its logit to 1e-4.
@@ -156,16 +156,16 @@ class Reference:
         Raises:
             ServerError: it refuses, fails, or does not answer.
         """
-        ids = distinct_tags(self.vocabulary)[: deployment.most_labels()]
+        first = slice(deployment.most_labels())
         chosen = Vocabulary(
-            [self.vocabulary.tags[id] for id in ids],
-            [self.vocabulary.tags_zh[id] for id in ids],
-            self.vocabulary.thresholds[ids],
+            self.vocabulary.tags[first],
+            self.vocabulary.tags_zh[first],
+            self.vocabulary.thresholds[first],
         )
         answer = partial(deployment.answer_open, labels=chosen.tags)
-        asked = replace(chosen, thresholds=np.zeros(len(ids), np.float32))
+        asked = replace(chosen, thresholds=np.zeros_like(chosen.thresholds))
         logits, problem = self._ask(deployment, answer, asked)
-        both = np.clip(self.logits[:, ids], *DETERMINED), np.clip(logits, *DETERMINED)
+        both = np.clip(self.logits[:, first], *DETERMINED), np.clip(logits, *DETERMINED)
         name = f"{deployment.address}, {OPEN_MODEL}"
         return Comparison(name, engine, limits, compare(*both, chosen), problem)
 
@@ -204,14 +204,6 @@ class Reference:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(what, total=self.count)
             yield lambda done: progress.advance(task, done)
-
-
-def distinct_tags(vocabulary: Vocabulary) -> list[int]:
-    """Return the ids of the tags that a request may bring as labels together.
-
-    Of tags whose names are the same to the server it knows the last.
-    """
-    return list({fold(name): id for id, name in enumerate(vocabulary.tags)}.values())
 
 
 def verify(

@@ -1,5 +1,6 @@
 """Image files as training and evaluation see them: decoded by the server's own code."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,15 @@ from PIL import Image
 
 from ram_triton.server_code import (
     TURNS,
-    Limits,
+    image_limits,
     open_image,
     preprocess,
     read_orientation,
     scale_transparent_colour,
 )
 
-LIMITS = Limits(max_bytes=2**40)  # a file on the disk is no request; pixels cost the same memory
+# A file on the disk is not a request, but its pixels take as much memory.
+LIMITS = replace(image_limits(), max_bytes=2**40)
 
 
 def read_flat(path: Path, size: int) -> np.ndarray:

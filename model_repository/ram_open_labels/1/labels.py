@@ -1,16 +1,16 @@
-"""A request's own labels: what they are called, and their embeddings.
+"""A request's own labels: their names, and their embeddings.
 
-This file imports no Triton: the server and the tests run this very file.
+This file does not import Triton: the server, the build and the tests run this very file.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from .postprocess import RequestError, Vocabulary
+from .postprocess import Vocabulary
+from .request import RequestError, fold, read_parameter
 
 SHOWN = 100  # characters of a name in a message
 SHOWN_NAMES = 3
@@ -20,18 +20,37 @@ Embed = Callable[[list[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a request may ask for.
+class LabelLimits:
+    """The most that a request may ask for.
 
     Attributes:
-        max_labels: how many labels.
-        max_new_labels: how many of them the vocabulary may lack.
+        max_labels: number of labels.
+        max_new_labels: number of labels that are not in the vocabulary.
         max_name_bytes: length of a name, in bytes of UTF-8.
     """
 
-    max_labels: int = 5000
-    max_new_labels: int = 1000
-    max_name_bytes: int = 200
+    max_labels: int
+    max_new_labels: int
+    max_name_bytes: int
+
+    @classmethod
+    def read(cls, model_config: str) -> "LabelLimits":
+        """Read the parameters of these names; see `read_parameter`."""
+        return cls(
+            **{name: read_parameter(model_config, name, int) for name in cls.__annotations__}
+        )
+
+    def require_few_new(self, names: Sequence[str]) -> None:
+        """Check the number of names for the text encoder.
+
+        Raises:
+            RequestError: there are too many.
+        """
+        if len(names) > self.max_new_labels:
+            raise RequestError(
+                f"labels: {len(names)} not in the vocabulary are over the limit of "
+                f"{self.max_new_labels} (max_new_labels): make vocabulary takes long lists"
+            )
 
 
 @dataclass(frozen=True)
@@ -40,9 +59,9 @@ class KnownLabels:
 
     Attributes:
         vocabulary: names and thresholds of N tags.
-        embeddings: (N, descriptions, width) float32, what the model was trained with: one
-            description of each tag in RAM, 51 in RAM++.
-        default_threshold: of labels that the vocabulary lacks.
+        embeddings: (N, descriptions, width) float32, as the model was trained: one description per
+            tag in RAM, 51 in RAM++.
+        default_threshold: for labels that are not in the vocabulary.
     """
 
     vocabulary: Vocabulary
@@ -52,51 +71,55 @@ class KnownLabels:
     @classmethod
     def load(cls, folder: Path, default_threshold: float) -> "KnownLabels":
         """Read `vocabulary.json` and `label_embeds.npy`, which the build wrote."""
-        # Mapped, because RAM++'s are half a gigabyte, and several processes serve them.
+        # Mapped, because RAM++'s take half a gigabyte, and several processes serve them.
         embeddings = np.load(folder / "label_embeds.npy", mmap_mode="r")
         return cls(Vocabulary.load(folder / "vocabulary.json"), embeddings, default_threshold)
 
     def find(self, name: str) -> int | None:
-        """Return the id of the tag that has this English or Chinese name, None where none has.
+        """Return the id of the tag that has this English or Chinese name, None if there is none.
+
+        English names come first. If several tags have the same name, one that is spelt exactly so
+        is meant.
 
         Raises:
-            RequestError: several tags have this Chinese name.
+            RequestError: several tags have this name, and none is spelt exactly so in English.
         """
-        key = fold(name)
-        if key in self._ids_by_english:
-            return self._ids_by_english[key]
-        ids = self._ids_by_chinese.get(key, [])
-        if len(ids) > 1:
-            tags = " or ".join(repr(self.vocabulary.tags[index]) for index in ids)
-            raise RequestError(f"labels: {name!r} is the Chinese name of several tags, say {tags}")
-        return ids[0] if ids else None
+        tags = self.vocabulary.tags
+        ids = self.vocabulary.find_english(name) or self.vocabulary.find_chinese(name)
+        exact = [id for id in ids if tags[id] == name]
+        if len(ids) > 1 and not exact:
+            choice = " or ".join(repr(tags[id]) for id in ids)
+            raise RequestError(f"labels: {name!r} is the name of several tags: use {choice}")
+        return (exact or ids or [None])[0]
 
-    def embed(self, names: Sequence[str], names_zh: Sequence[str], embed_others: Embed) -> dict:
+    def embed(
+        self, names: Sequence[str], names_zh: Sequence[str], embed_new: Embed
+    ) -> dict[str, np.ndarray]:
         """Embed a request's labels.
 
         Args:
             names: the labels, as `read_names` returns them.
-            names_zh: Chinese names of those that the vocabulary lacks, as many as `names`.
-            embed_others: embeds those that the vocabulary lacks.
+            names_zh: Chinese names for new labels, as many as `names`.
+            embed_new: embeds new labels: those that are not in the vocabulary.
 
         Returns:
             `label_embeds` (M, descriptions · width) float32, `names` and `names_zh` (M,) UTF-8
-            bytes, `thresholds` (M,) float32 and `in_vocabulary` (M,) bool. What the vocabulary has
-            is called as it is there.
+            bytes, `thresholds` (M,) float32 and `in_vocabulary` (M,) bool. Labels in the vocabulary
+            have their names from there.
 
         Raises:
-            RequestError: two labels are the same one, or an embedding has the wrong width.
+            RequestError: two labels are the same, or an embedding has the wrong width.
         """
         ids = [self.find(name) for name in names]
         _require_distinct(names, ids)
-        others = [name for name, id in zip(names, ids, strict=True) if id is None]
+        new = [name for name, id in zip(names, ids, strict=True) if id is None]
         in_vocabulary = np.array([id is not None for id in ids])
         found = [id for id in ids if id is not None]
         label_embeds = np.empty((len(names), *self.embeddings.shape[1:]), np.float32)
         label_embeds[in_vocabulary] = self.embeddings[found]
-        if others:
-            # One embedding stands for all descriptions: equal ones weigh the same.
-            label_embeds[~in_vocabulary] = self._check(embed_others(others), len(others))[:, None]
+        if new:
+            # The same embedding for all descriptions: equal ones weigh the same.
+            label_embeds[~in_vocabulary] = self._check(embed_new(new), len(new))[:, None]
         thresholds = np.full(len(names), self.default_threshold, np.float32)
         thresholds[in_vocabulary] = self.vocabulary.thresholds[found]
         return {
@@ -116,24 +139,13 @@ class KnownLabels:
             )
         return embeddings
 
-    @cached_property
-    def _ids_by_english(self) -> dict[str, int]:
-        return {fold(name): index for index, name in enumerate(self.vocabulary.tags)}
 
-    @cached_property
-    def _ids_by_chinese(self) -> dict[str, list[int]]:
-        ids: dict[str, list[int]] = {}
-        for index, name in enumerate(self.vocabulary.tags_zh):
-            ids.setdefault(fold(name), []).append(index)
-        return ids
-
-
-def read_names(labels: np.ndarray, limits: Limits = Limits()) -> list[str]:
+def read_names(labels: np.ndarray, limits: LabelLimits) -> list[str]:
     """Read the input `labels`, (M,) UTF-8 bytes, without space around the names.
 
     Raises:
-        RequestError: there are none or too many; a name is empty, too long, not UTF-8, or holds
-            what cannot be printed.
+        RequestError: there are no labels or too many; or a name is empty, too long, not UTF-8, or
+            contains characters that cannot be printed.
     """
     if not len(labels):
         raise RequestError("labels: empty, name at least one")
@@ -144,18 +156,16 @@ def read_names(labels: np.ndarray, limits: Limits = Limits()) -> list[str]:
     names = [_read_name("labels", index, label, limits) for index, label in enumerate(labels)]
     for index, name in enumerate(names):
         if not fold(name):
-            raise RequestError(f"labels[{index}]: {f'{name!r} is no name' if name else 'empty'}")
+            raise RequestError(f"labels[{index}]: {f'{name!r} is not a name' if name else 'empty'}")
     return names
 
 
-def read_chinese_names(
-    labels_zh: np.ndarray | None, count: int, limits: Limits = Limits()
-) -> list[str]:
-    """Read the optional input `labels_zh`, (M,) UTF-8 bytes, each of which may be empty.
+def read_chinese_names(labels_zh: np.ndarray | None, count: int, limits: LabelLimits) -> list[str]:
+    """Read the optional input `labels_zh`, (M,) UTF-8 bytes; names may be empty.
 
     Raises:
-        RequestError: they are not `count`; a name is too long, not UTF-8, or holds what cannot be
-            printed.
+        RequestError: there are more or fewer than `count`; or a name is too long, not UTF-8, or
+            contains characters that cannot be printed.
     """
     if labels_zh is None:
         return [""] * count
@@ -164,24 +174,11 @@ def read_chinese_names(
     return [_read_name("labels_zh", index, label, limits) for index, label in enumerate(labels_zh)]
 
 
-def require_few_new(names: Sequence[str], limits: Limits) -> None:
-    """Check how many names the text encoder is asked for.
+def refuse_new(names: Sequence[str]) -> np.ndarray:
+    """Refuse new names, because there is no text encoder.
 
     Raises:
-        RequestError: too many; the message says what long lists are for.
-    """
-    if len(names) > limits.max_new_labels:
-        raise RequestError(
-            f"labels: {len(names)} not in the vocabulary are over the limit of "
-            f"{limits.max_new_labels} (max_new_labels): make vocabulary takes long lists"
-        )
-
-
-def refuse(names: Sequence[str]) -> np.ndarray:
-    """Embed nothing: there is no text encoder.
-
-    Raises:
-        RequestError: always; the message says what to build.
+        RequestError: always; the message says how to build one.
     """
     shown = ", ".join(repr(name[:SHOWN]) for name in names[:SHOWN_NAMES])
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
@@ -191,15 +188,7 @@ def refuse(names: Sequence[str]) -> np.ndarray:
     )
 
 
-def fold(name: str) -> str:
-    """Return what two names share that differ in what the text encoder is not shown, alone.
-
-    That is their case, `_` for a space, space around them and a full stop after them.
-    """
-    return name.replace("_", " ").rstrip(". ").strip().casefold()
-
-
-def _read_name(tensor: str, index: int, label: bytes, limits: Limits) -> str:
+def _read_name(tensor: str, index: int, label: bytes, limits: LabelLimits) -> str:
     if len(label) > limits.max_name_bytes:
         limit = f"{limits.max_name_bytes} (max_name_bytes)"
         raise RequestError(f"{tensor}[{index}]: {len(label)} bytes are over the limit of {limit}")
@@ -209,7 +198,7 @@ def _read_name(tensor: str, index: int, label: bytes, limits: Limits) -> str:
         raise RequestError(f"{tensor}[{index}]: {label[:SHOWN]!r} is not UTF-8") from error
     if not name.isprintable():
         raise RequestError(
-            f"{tensor}[{index}]: {name[:SHOWN]!r} holds characters that cannot be printed"
+            f"{tensor}[{index}]: {name[:SHOWN]!r} contains characters that cannot be printed"
         )
     return name
 

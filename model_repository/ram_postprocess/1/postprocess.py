@@ -1,6 +1,6 @@
 """Logits to tags: thresholds, the request's options, English and Chinese names.
 
-This file imports no Triton: the server, the build and the tests run this very file.
+This file does not import Triton: the server, the build and the tests run this very file.
 """
 
 import difflib
@@ -12,16 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .request import RequestError, fold
+
 PADDING_ID = -1
-
-
-class RequestError(ValueError):
-    """An input is out of its range; the message starts with the input's name."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model's logits stand for, in the order of its logits.
+    """A model's tags, in the order of its logits.
 
     Attributes:
         tags: English names, unique.
@@ -44,10 +42,10 @@ class Vocabulary:
         )
 
     def save(self, path: Path) -> None:
-        """Write what `load` reads, a tag a line."""
+        """Write what `load` reads, one tag per line."""
         rows = zip(self.tags, self.tags_zh, self.thresholds.tolist(), strict=True)
         lines = (
-            # Through its text a float32 keeps the digits that it was written with.
+            # By way of its text a float32 keeps the digits of the list that it comes from.
             json.dumps(
                 {"tag": tag, "tag_zh": tag_zh, "threshold": float(str(np.float32(threshold)))},
                 ensure_ascii=False,
@@ -56,26 +54,32 @@ class Vocabulary:
         )
         path.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
+    def find_english(self, name: str) -> list[int]:
+        """Return the ids of the tags that have this English name; see `request.fold`."""
+        return self._ids[0].get(fold(name), [])
+
+    def find_chinese(self, name: str) -> list[int]:
+        """Return the ids of the tags that have this Chinese name."""
+        return self._ids[1].get(fold(name), [])
+
     def find(self, name: str) -> list[int]:
         """Return the ids of the tags that have this English or Chinese name.
 
         Raises:
-            RequestError: no tag has it; the message proposes the closest names.
+            RequestError: there is none; the message proposes the closest names.
         """
-        ids = self._ids_by_name.get(name.strip().casefold())
-        if ids is None:
-            close = difflib.get_close_matches(name.strip().casefold(), self._ids_by_name, n=3)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        ids = self.find_english(name) + self.find_chinese(name)
+        if not ids:
+            names = {fold(known): known for known in (*self.tags_zh, *self.tags)}
+            close = difflib.get_close_matches(fold(name), names, n=3)
+            proposed = " or ".join(repr(names[key]) for key in close)
+            hint = f"; did you mean {proposed}?" if close else ""
             raise RequestError(f"exclude: unknown tag {name[:100]!r}{hint}")
         return ids
 
     @cached_property
-    def _ids_by_name(self) -> dict[str, list[int]]:
-        ids: dict[str, list[int]] = {}
-        for names in (self.tags, self.tags_zh):
-            for index, name in enumerate(names):
-                ids.setdefault(name.strip().casefold(), []).append(index)
-        return ids
+    def _ids(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        return _index(self.tags), _index(self.tags_zh)
 
     @cached_property
     def encoded(self) -> tuple[np.ndarray, np.ndarray]:
@@ -87,14 +91,23 @@ class Vocabulary:
         return english, chinese
 
 
+def _index(names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the places of each name in a list, by what `fold` makes of the name."""
+    ids: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        ids.setdefault(fold(name), []).append(index)
+    return ids
+
+
 @dataclass(frozen=True)
-class Options:
-    """What a request may ask of one of its images.
+class TagOptions:
+    """What a request may ask for one of its images.
 
     Attributes:
-        threshold: replaces the tags' own thresholds where given, 0 to 1.
-        top_k: how many tags to return at most; 0 is no limit.
-        exclude: English or Chinese names of tags to leave out; empty names are ignored.
+        threshold: replaces the tags' own thresholds if given, 0 to 1.
+        top_k: largest number of tags to return; 0 means no limit.
+        exclude: English or Chinese names of tags to leave out; empty names are ignored. If several
+            tags have the same name, all of them are left out.
     """
 
     threshold: float | None = None
@@ -113,16 +126,16 @@ class Options:
             raise RequestError(f"top_k: {self.top_k} is negative")
 
     @classmethod
-    def read(cls, inputs: Mapping[str, np.ndarray], batch: int) -> "list[Options]":
+    def read(cls, inputs: Mapping[str, np.ndarray], batch: int) -> "list[TagOptions]":
         """Read the optional inputs of a request.
 
         Args:
-            inputs: those given of `threshold` (B, 1) float32, `top_k` (B, 1) int32 and `exclude`
-                (B, K) UTF-8 bytes.
+            inputs: by name, if given: `threshold` (B, 1) float32, `top_k` (B, 1) int32 and
+                `exclude` (B, K) UTF-8 bytes.
             batch: B, the number of images.
 
         Returns:
-            One `Options` for each image.
+            One `TagOptions` per image.
 
         Raises:
             RequestError: a value is out of range, or a name is not UTF-8.
@@ -145,16 +158,17 @@ def _read_option(name: str, row: np.ndarray) -> float | int | list[str]:
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Map float32 logits to scores between 0 and 1."""
-    with np.errstate(over="ignore"):  # a very negative logit gives exp(…) = inf, a score of 0
+    with np.errstate(over="ignore"):  # for a very negative logit exp(…) is inf, and the score 0
         return 1 / (1 + np.exp(-logits))
 
 
 def select(
-    logits: np.ndarray, vocabulary: Vocabulary, options: Options = Options()
+    logits: np.ndarray, vocabulary: Vocabulary, options: TagOptions = TagOptions()
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the tags of one image.
 
-    A tag is chosen if its score exceeds its threshold (as RAM's reference does it: strictly).
+    A tag is chosen if its score is above its threshold, and not if it equals it, as in RAM's
+    reference.
 
     Args:
         logits: (N,) float32.
@@ -162,11 +176,11 @@ def select(
         options: what the request asked for.
 
     Returns:
-        Ids, int32, and scores, float32, of the chosen tags, highest first; of equal ones the
-        lower id.
+        Ids, int32, and scores, float32, of the chosen tags: by score, highest first, and by id if
+        scores are equal.
 
     Raises:
-        RequestError: an unknown tag is to be excluded.
+        RequestError: `exclude` names an unknown tag.
     """
     scores = sigmoid(logits)
     threshold = vocabulary.thresholds if options.threshold is None else options.threshold
@@ -175,38 +189,39 @@ def select(
         if name:
             passing[vocabulary.find(name)] = False
     ids = np.flatnonzero(passing).astype(np.int32)
-    # Logits tell apart what float32 scores near 1 no longer do.
+    # By logit: scores near 1 are too close for float32.
     ids = ids[np.argsort(-logits[ids], kind="stable")][: options.top_k or None]
     return ids, scores[ids]
 
 
 def postprocess(
-    logits: np.ndarray, vocabulary: Vocabulary, options: Sequence[Options]
+    logits: np.ndarray, vocabulary: Vocabulary, options: Sequence[TagOptions]
 ) -> dict[str, np.ndarray]:
     """Name the tags of a batch of images.
 
     Args:
         logits: (B, N) float32.
         vocabulary: names and thresholds of the N tags.
-        options: one for each of the B images.
+        options: one per image.
 
     Returns:
         `tags` and `tags_zh` (B, M) UTF-8 bytes, `scores` (B, M) float32, `tag_ids` (B, M) int32,
-        padded to the longest row with empty names, score 0 and id -1; `count` (B, 1) int32.
+        padded to the longest row with empty names, score 0 and id -1; `count` (B, 1) int32, the
+        number of tags in each row.
 
     Raises:
         RequestError: an option is out of range.
-        ValueError: the model has another number of tags than the vocabulary.
-        FloatingPointError: the model returned a logit that is no finite number.
+        ValueError: the model's number of tags differs from the vocabulary's.
+        FloatingPointError: a logit is NaN or infinite.
     """
     if logits.shape[1] != len(vocabulary.tags):
         raise ValueError(
             f"logits: {logits.shape[1]} tags, but the vocabulary has {len(vocabulary.tags)}; "
-            "ram_head and ram_postprocess are of different builds"
+            "ram_head and ram_postprocess come from different builds"
         )
     if not np.isfinite(logits).all():
-        raise FloatingPointError("logits: not finite; the model's precision has overflowed")
-    rows = [select(row, vocabulary, wish) for row, wish in zip(logits, options, strict=True)]
+        raise FloatingPointError("logits: NaN or infinite; the model's precision has overflowed")
+    rows = [select(row, vocabulary, wanted) for row, wanted in zip(logits, options, strict=True)]
     count = np.array([[len(ids)] for ids, _ in rows], np.int32)
     shape = (len(rows), int(count.max(initial=0)))
     tags, tags_zh = np.full(shape, b"", np.object_), np.full(shape, b"", np.object_)

@@ -1,15 +1,17 @@
-"""Encoded images as they come: bytes, base64 text or a `data:` URL, within limits.
+"""Encoded images as clients send them: bytes, base64 text or a `data:` URL, within limits.
 
-This file imports no Triton: the server, the build and the tests run this very file.
+This file does not import Triton: the server, the build and the tests run this very file.
 """
 
 import binascii
 import re
 from dataclasses import dataclass
 
+from .request import RequestError, read_parameter
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 NOT_AN_IMAGE = f"not an image of a known format ({', '.join(FORMATS)}), as bytes or base64 text"
-# What encoded images begin with; none of it can begin an image's base64 text.
+# The first bytes of encoded images; an image's base64 text cannot begin like this.
 SIGNATURES = {
     b"\xff\xd8": "JPEG",
     b"\x89PNG": "PNG",
@@ -22,30 +24,37 @@ URL_SAFE = bytes.maketrans(b"-_", b"+/")
 DATA_URL = re.compile(rb"data:(?P<parameters>[^,]*),(?P<data>.*)", re.S | re.I)
 
 
-class ImageError(ValueError):
-    """An image cannot be used; the message says why, in one line."""
+class ImageError(RequestError):
+    """An image cannot be used; the message gives the reason in one line."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What an image may cost.
+class ImageLimits:
+    """The largest image that is accepted.
 
     Attributes:
         max_bytes: length of the encoded image.
         max_pixels: width times height, as its header states them.
     """
 
-    max_bytes: int = 20 * 2**20
-    max_pixels: int = 100_000_000
+    max_bytes: int
+    max_pixels: int
+
+    @classmethod
+    def read(cls, model_config: str) -> "ImageLimits":
+        """Read the parameters of these names; see `read_parameter`."""
+        return cls(
+            **{name: read_parameter(model_config, name, int) for name in cls.__annotations__}
+        )
 
 
-def read_text(data: bytes, limits: Limits) -> bytes:
-    """Return the encoded image, whether it came as it is, as base64 text or as a `data:` URL.
+def unwrap(data: bytes, limits: ImageLimits) -> bytes:
+    """Return the encoded image of what was sent: the image, its base64 text or a `data:` URL.
 
     Raises:
-        ImageError: nothing or too much was sent, or the text is not what it claims to be.
+        ImageError: it is empty or too long, or the text cannot be decoded.
     """
-    # Percent signs make a data URL three times as long as what it holds, base64 a third longer.
+    # Percent signs make a data URL three times as long as its image, base64 a third longer.
     if len(data) > 3 * limits.max_bytes + 1000:
         raise ImageError(_too_large(len(data), limits))
     if not data.startswith(tuple(SIGNATURES)):
@@ -59,12 +68,12 @@ def read_text(data: bytes, limits: Limits) -> bytes:
 
 
 def _read_data_url(url: bytes) -> bytes:
-    """Return what a `data:` URL holds (RFC 2397)."""
+    """Return the data of a `data:` URL (RFC 2397)."""
     match = DATA_URL.fullmatch(url)
     if match is None:
         raise ImageError("a data: URL without a comma before its data")
     # Percent-encoding is quoted-printable with another sign, which has a decoder in C: urllib's
-    # takes 200 bytes of memory for each byte.
+    # takes 200 bytes of memory per byte.
     quoted = match["data"].replace(b"=", b"=3D").replace(b"%", b"=")
     data = binascii.a2b_qp(quoted)
     parameters = match["parameters"].lower().replace(b" ", b"").split(b";")
@@ -80,5 +89,5 @@ def _read_base64(text: bytes) -> bytes:
         raise ImageError(NOT_AN_IMAGE) from error
 
 
-def _too_large(length: int, limits: Limits) -> str:
+def _too_large(length: int, limits: ImageLimits) -> str:
     return f"{length} bytes are over the limit of {limits.max_bytes} (max_bytes)"

@@ -1,6 +1,6 @@
 """Encoded images to pixels: decoding, orientation, colours, size.
 
-This file imports no Triton: the server, the build and the tests run this very file.
+This file does not import Triton: the server, the build and the tests run this very file.
 """
 
 import re
@@ -13,12 +13,12 @@ from math import ceil
 import numpy as np
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
-from .encoded_image import FORMATS, NOT_AN_IMAGE, SIGNATURES, ImageError, Limits, read_text
+from .encoded_image import FORMATS, NOT_AN_IMAGE, SIGNATURES, ImageError, ImageLimits, unwrap
 
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
 TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
-# EXIF's orientations, and what turns each of them upright; 1 is upright.
+# EXIF's orientations, and the operation that turns each of them upright; 1 is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,25 +28,24 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# A JPEG is decoded at a reduced scale (1/2, 1/4 or 1/8) that leaves at least this many pixels, each
-# way, for one of the result. docs/images.md has what other margins gain and lose.
+# A JPEG is decoded at the smallest scale (1/2, 1/4 or 1/8) with at least this many pixels per pixel
+# of the result, in each direction. docs/images.md shows what other margins gain and lose.
 DRAFT_MARGIN = 1.5
-# Progressive JPEGs have about ten scans. A file of some bytes a scan could ask for thousands, each
-# as slow as decoding all of the image.
+# Progressive JPEGs have about ten scans. A file with a few bytes per scan could have thousands, and
+# each takes as long as decoding the whole image.
 JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 MAX_SCANS = 100
-GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's, from 2 and 4 bits to 8
+GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's factors from 2 and 4 bits to 8
 
-Image.MAX_IMAGE_PIXELS = None  # `Limits` decides, before anything is decoded
+Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` decides, before anything is decoded
 
 
-def preprocess_batch(
-    images: Sequence[bytes], image_size: int, limits: Limits = Limits()
-) -> np.ndarray:
+def preprocess_batch(images: Sequence[bytes], image_size: int, limits: ImageLimits) -> np.ndarray:
     """Make a batch of pixels: (B, image_size, image_size, 3) uint8.
 
     Raises:
-        ImageError: as `preprocess`; the message names the input and, of several, which image.
+        ImageError: as `preprocess`; the message names the input and, if there are several, the
+            image.
     """
     pixels = np.empty((len(images), image_size, image_size, 3), np.uint8)
     for index, data in enumerate(images):
@@ -58,26 +57,26 @@ def preprocess_batch(
     return pixels
 
 
-def preprocess(data: bytes, image_size: int, limits: Limits = Limits()) -> np.ndarray:
-    """Turn an image as people have it into the pixels that the encoder takes.
+def preprocess(data: bytes, image_size: int, limits: ImageLimits) -> np.ndarray:
+    """Make the encoder's pixels of an image.
 
-    As RAM's reference: RGB, squashed to a square with Pillow's bilinear filter. Beyond it, EXIF
-    orientation is applied and transparency is laid over white.
+    As RAM's reference: RGB, squashed to a square with Pillow's bilinear filter. In addition, EXIF
+    orientation is applied and transparency is composited on white.
 
     Args:
         data: an encoded image, or its base64 text, or a `data:` URL.
         image_size: side of the square, in pixels.
-        limits: what the image may cost.
+        limits: the largest image to accept.
 
     Returns:
         (image_size, image_size, 3) uint8.
 
     Raises:
-        ImageError: the image is empty, too large, truncated, or none.
+        ImageError: it is empty, too large, truncated, or not an image.
     """
-    encoded = read_text(data, limits)
+    encoded = unwrap(data, limits)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on a caller's image are no one's here
+        warnings.simplefilter("ignore")  # nobody reads Pillow's remarks on a client's image
         image = open_image(encoded, limits)
         square = squash(image, image_size)
         # Turning the small square gives what turning the large image would, and costs less.
@@ -85,11 +84,11 @@ def preprocess(data: bytes, image_size: int, limits: Limits = Limits()) -> np.nd
     return np.asarray(square if turn is None else square.transpose(turn))
 
 
-def open_image(encoded: bytes, limits: Limits) -> Image.Image:
-    """Read an image's header, without decoding it.
+def open_image(encoded: bytes, limits: ImageLimits) -> Image.Image:
+    """Read an image's header, without decoding its pixels.
 
     Raises:
-        ImageError: the format is unknown, or decoding the image would cost too much.
+        ImageError: the format is unknown, or the image is too large to decode.
     """
     name = next((SIGNATURES[start] for start in SIGNATURES if encoded.startswith(start)), None)
     damaged = f"it begins like a {name}, but its header is truncated or damaged"
@@ -114,24 +113,24 @@ def squash(
     Args:
         image: as `open_image` returns it.
         image_size: side of the square, in pixels.
-        draft_margin: see `DRAFT_MARGIN`; None decodes JPEGs at full size.
+        draft_margin: see `DRAFT_MARGIN`; with None JPEGs are decoded at full size.
 
     Raises:
         ImageError: the image is truncated or damaged, or its colours cannot be converted.
     """
     with _explained(f"the {image.format} is truncated or damaged"):
-        # Only JPEG has it, the others ignore it: inverse transforms of fewer coefficients.
+        # For JPEG alone: inverse transforms of fewer coefficients. Other formats ignore it.
         drafted = draft_margin and image.draft(None, (ceil(draft_margin * image_size),) * 2)
         scale_transparent_colour(image)
         image.load()
     with _explained(f"the {image.format}'s {image.mode} pixels cannot be converted to RGB"):
-        # A reduced JPEG rounds its sides up: the box is what the image covers of the last pixels.
+        # A reduced JPEG rounds its sides up: the box is the part that the image covers.
         box = drafted[1] if drafted else None
         return to_rgb(image).resize((image_size,) * 2, Image.Resampling.BILINEAR, box)
 
 
 def read_orientation(image: Image.Image) -> int | None:
-    """Return a decoded image's EXIF orientation; Pillow has turned TIFFs, and says so here."""
+    """Return a decoded image's EXIF orientation: 1 for TIFFs, which Pillow has already turned."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # an image with damaged EXIF is still an image
@@ -139,7 +138,7 @@ def read_orientation(image: Image.Image) -> int | None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded image to RGB: 16-bit greys scaled, transparency laid over white.
+    """Convert a decoded image to RGB: 16-bit greys scaled, transparency composited on white.
 
     Raises:
         ImageError: the pixels have no defined brightness range.
@@ -157,7 +156,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scale_grey(image: Image.Image) -> Image.Image:
-    """Bring greys of up to 16 bits to 8, where Pillow's own conversion would clip them."""
+    """Scale greys of up to 16 bits to 8; Pillow's own conversion would clip them."""
     tags = getattr(image, "tag_v2", {})
     brightest = 2 ** tags.get(TAGS["BitsPerSample"], (16,))[0] - 1
     table = np.minimum(np.arange(2**16) / brightest, 1)
@@ -170,7 +169,7 @@ def _scale_grey(image: Image.Image) -> Image.Image:
 
 
 def scale_transparent_colour(image: Image.Image) -> None:
-    """Bring a PNG's transparent colour to 8 bits, as Pillow will bring its pixels when decoding."""
+    """Scale a PNG's transparent colour to 8 bits, as Pillow scales its pixels while decoding."""
     colour = image.info.get("transparency")
     if image.format == "PNG" and isinstance(colour, int):
         image.info["transparency"] = colour * GREY_SCALES.get(image.tile[0].args, 1)
@@ -180,15 +179,15 @@ def scale_transparent_colour(image: Image.Image) -> None:
 
 @contextmanager
 def _explained(problem: str) -> Iterator[None]:
-    """Raise what Pillow's decoders raise as an `ImageError`, in one line."""
+    """Turn the exceptions of Pillow's decoders into an `ImageError` with one line of text."""
     try:
         yield
     except ImageError:
         raise
-    except UnidentifiedImageError as error:  # it names an object's address, and nothing else
+    except UnidentifiedImageError as error:  # its text is only an object's address
         raise ImageError(problem) from error
     except MemoryError as error:
-        raise ImageError("decoding it takes more memory than there is") from error
-    except Exception as error:  # damaged files make them raise nearly anything
+        raise ImageError("there is not enough memory to decode it") from error
+    except Exception as error:  # damaged files raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{problem} ({reason})") from error

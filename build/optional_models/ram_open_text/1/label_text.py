@@ -1,6 +1,6 @@
-"""Names to label embeddings: sentences, tokens, their mean, and a memory of what was asked before.
+"""Names to label embeddings: sentences, tokens, their mean, and a memory of earlier names.
 
-This file imports no Triton: the server, the build and the tests run this very file.
+This file does not import Triton: the server, the build and the tests run this very file.
 """
 
 import json
@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from .request import fold, spell
+
 VOWELS = "aeiou"
-SENTENCES = 128  # embedded at once; ram_open_text_encoder's plan takes no more
+SENTENCES = 128  # embedded at once; ram_open_text_encoder's plan does not take more
 
 # Tokens and their mask, (sentences, tokens) int32, to embeddings of length 1, (sentences, width).
 Encode = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -21,11 +23,11 @@ Encode = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class LabelText:
-    """Embeds names as RAM's labels were: the mean of many sentences that a name stands in.
+    """Embeds names as RAM's labels were embedded: the mean of many sentences with the name.
 
     Attributes:
         tokenizer: of the text encoder; truncates, does not pad.
-        templates: sentences with `{name}` and, where there is one, its article `{a}`.
+        templates: sentences with `{name}` and, in some, its article `{a}`.
         width: numbers in an embedding.
     """
 
@@ -46,13 +48,13 @@ class LabelText:
         """Return (names, width) float32, each of length 1.
 
         Args:
-            names: in the language that the text encoder knows.
+            names: in the language of the text encoder.
             encode: the text encoder.
         """
         sentences = [text for name in names for text in self.sentences(name)]
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(sentences)]
         embeds = np.empty((len(tokens), self.width), np.float32)
-        # Sentences of one length together: none is padded by much.
+        # Sentences of similar length together, so that there is little padding.
         order = np.argsort([len(ids) for ids in tokens], kind="stable")
         for start in range(0, len(order), SENTENCES):
             chosen = order[start : start + SENTENCES]
@@ -62,21 +64,22 @@ class LabelText:
 
     def sentences(self, name: str) -> list[str]:
         """Put a name into each template, spelt as for RAM's own labels."""
-        name = name.strip().lower().replace("_", " ").replace("/", " or ").rstrip(".")
+        name = spell(name).replace("/", " or ")
         article = "an" if name[:1] in VOWELS and name else "a"
         return [template.format(name=name, a=article) for template in self.templates]
 
 
 class Memory:
-    """The last used embeddings by name: at most so many."""
+    """The embeddings of the names that were used last."""
 
     def __init__(self, size: int) -> None:
+        """Keep the embeddings of at most `size` names."""
         self.size = size
         self.embeds: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def embed(self, names: Sequence[str], embed: Callable[[list[str]], np.ndarray]) -> np.ndarray:
-        """Return (names, width) float32; `embed` is asked for the names that are not kept."""
-        keys = [name.strip().casefold() for name in names]
+        """Return (names, width) float32; `embed` is called for the names that are not kept."""
+        keys = [fold(name) for name in names]
         new = {key: name for key, name in zip(keys, names, strict=True) if key not in self.embeds}
         found = dict(zip(new, embed(list(new.values())), strict=True)) if new else {}
         rows = [found[key] if key in found else self.embeds[key] for key in keys]
@@ -89,7 +92,7 @@ class Memory:
 
 
 def pad(tokens: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return tokens and mask, (sentences, longest) int32; the mask is 0 where there is no token."""
+    """Return tokens and mask, (sentences, longest) int32; the mask is 0 in padding."""
     shape = len(tokens), max(map(len, tokens))
     ids, mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for row, sentence in enumerate(tokens):

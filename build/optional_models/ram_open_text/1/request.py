@@ -1,0 +1,1 @@
+../../../../model_repository/ram_postprocess/1/request.py

@@ -1,0 +1,108 @@
+"""Requests to the Python models: one answer per request, errors, parameters, and equal names.
+
+Triton gives a model its own folder only, so each model that needs this file, or another model's,
+has a symbolic link to it. The server, the build and the tests run this very file; it imports
+Triton's module only where a request is answered.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+Value = TypeVar("Value")
+Tensors = Mapping[str, np.ndarray]  # by name; object arrays of bytes for TYPE_STRING
+
+
+class RequestError(ValueError):
+    """An input cannot be used; the message starts with the input's name."""
+
+
+def spell(name: str) -> str:
+    """Return a name as sentences for a text encoder contain it.
+
+    As in RAM's own labels: lower case, `_` is a space, and a full stop at the end is dropped.
+    """
+    return " ".join(name.replace("_", " ").split()).rstrip(". ").lower()
+
+
+def fold(name: str) -> str:
+    """Return what two names have in common if, and only if, they are the same name.
+
+    Names are the same if they differ only in what `spell` changes, or in case. The result is empty
+    if the text is not a name at all.
+    """
+    return spell(name).casefold()
+
+
+def read_parameter(model_config: str, name: str, kind: Callable[[str], Value]) -> Value:
+    """Read a parameter of a model's config.pbtxt.
+
+    Args:
+        model_config: the config as JSON, as Triton hands it to a Python model.
+        name: of the parameter.
+        kind: makes the value of its text, such as `int`.
+
+    Raises:
+        ValueError: it is missing, or is not of this kind; the message names it.
+    """
+    parameters = json.loads(model_config).get("parameters", {})
+    if name not in parameters:
+        raise ValueError(f"config.pbtxt: the parameter '{name}' is missing")
+    text = parameters[name]["string_value"]
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(f"config.pbtxt: the parameter '{name}' is '{text}' ({error})") from error
+
+
+def answer_each(
+    requests: Sequence[Any], answer: Callable[[dict[str, np.ndarray]], Tensors]
+) -> list:
+    """Answer each request on its own: an error fails no other request of the same batch.
+
+    Args:
+        requests: Triton's.
+        answer: makes a request's outputs of its inputs, both by name. A `RequestError` is the
+            client's fault, any other exception the server's; clients get one line of text.
+    """
+    return [_answer(request, answer) for request in requests]
+
+
+def _answer(request: Any, answer: Callable[[dict[str, np.ndarray]], Tensors]) -> Any:
+    import triton_python_backend_utils as pb_utils  # only Triton's Python process has it
+
+    try:
+        outputs = answer({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
+        tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
+        return pb_utils.InferenceResponse(tensors)
+    except RequestError as error:
+        failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    except Exception as error:  # if one left `execute`, it would fail the whole batch
+        text = f"{type(error).__name__}: {error}"
+        failure = pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL)
+    return pb_utils.InferenceResponse(error=failure)
+
+
+def ask_model(model: str, inputs: Tensors, output: str) -> np.ndarray:
+    """Have another model of the server compute one output, on the CPU.
+
+    Raises:
+        RequestError: it refuses the inputs.
+        RuntimeError: it fails.
+    """
+    import triton_python_backend_utils as pb_utils
+
+    response = pb_utils.InferenceRequest(
+        model_name=model,
+        inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+        requested_output_names=[output],
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+    ).exec()
+    if response.has_error():
+        error = response.error()
+        if error.code() == pb_utils.TritonError.INVALID_ARG:
+            raise RequestError(error.message())
+        raise RuntimeError(f"{model}: {error.message()}")
+    return pb_utils.get_output_tensor_by_name(response, output).as_numpy()
