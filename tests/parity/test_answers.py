@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ram_client import Tag
 from ram_triton.parity.answers import Bounds, find_wrong_logit, find_wrong_tag
-from ram_triton.server_code import Options, Vocabulary, select, sigmoid
+from ram_triton.server_code import TagOptions, Vocabulary, select, sigmoid
 
 NAMES = [f"tag {number}" for number in range(4)]
 HALVES = Vocabulary(NAMES, ["一", "二", "三", "四"], np.full(4, 0.5, np.float32))
@@ -48,15 +48,17 @@ def test_an_answer_must_be_the_expected_one_but_for_the_tolerance(answer, wrong)
 
 
 def test_the_requests_threshold_replaces_the_tags_own():
-    assert find_wrong_tag(tags(0), BOUNDS, HALVES, Options(threshold=0.85)) is None
-    assert find_wrong_tag(tags(0, 1), BOUNDS, HALVES, Options(threshold=0.803)) is None, "near it"
-    assert find_wrong_tag(tags(0, 1), BOUNDS, HALVES, Options(threshold=0.85)) == (
+    assert find_wrong_tag(tags(0), BOUNDS, HALVES, TagOptions(threshold=0.85)) is None
+    assert find_wrong_tag(tags(0, 1), BOUNDS, HALVES, TagOptions(threshold=0.803)) is None, (
+        "near it"
+    )
+    assert find_wrong_tag(tags(0, 1), BOUNDS, HALVES, TagOptions(threshold=0.85)) == (
         "'tag 1' is too much"
     )
 
 
 def test_of_top_k_only_tags_of_equal_scores_may_change_places():
-    one = Options(top_k=1)
+    one = TagOptions(top_k=1)
     assert find_wrong_tag(tags(0), BOUNDS, HALVES, one) is None
     assert find_wrong_tag(tags(1), BOUNDS, HALVES, one) == "'tag 0' is missing"
     assert find_wrong_tag(tags(0, 1), BOUNDS, HALVES, one) == (
@@ -65,11 +67,11 @@ def test_of_top_k_only_tags_of_equal_scores_may_change_places():
     near = np.array([0.9, 0.895, 0.503, 0.1])
     bounds = Bounds.of_scores(near, 0.005)
     assert find_wrong_tag(tags(1, scores=near), bounds, HALVES, one) is None
-    assert find_wrong_tag(tags(0), BOUNDS, HALVES, Options(top_k=2)) == "'tag 1' is missing"
+    assert find_wrong_tag(tags(0), BOUNDS, HALVES, TagOptions(top_k=2)) == "'tag 1' is missing"
 
 
 def test_excluded_tags_must_be_left_out():
-    without = Options(exclude=["TAG 1"])
+    without = TagOptions(exclude=["TAG 1"])
     assert find_wrong_tag(tags(0, 2), BOUNDS, HALVES, without) is None
     assert find_wrong_tag(tags(0, 1, 2), BOUNDS, HALVES, without) == "'tag 1' is too much"
 

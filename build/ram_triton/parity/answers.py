@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from ram_client import Tag
 
-from ram_triton.server_code import Options, Vocabulary, sigmoid
+from ram_triton.server_code import TagOptions, Vocabulary, sigmoid
 
 # What one score may differ by from itself: the server's numpy may round it otherwise than ours.
 SCORE_ROUNDING = 1e-5
 
-EVERY_TAG = Options()  # above its own threshold
+EVERY_TAG = TagOptions()  # above its own threshold
 
 Numbers = npt.NDArray[np.floating[Any]]
 
@@ -58,7 +58,7 @@ def find_wrong_tag(
     tags: Sequence[Tag],
     bounds: Bounds,
     vocabulary: Vocabulary,
-    options: Options = EVERY_TAG,
+    options: TagOptions = EVERY_TAG,
 ) -> str | None:
     """Compare the tags of one image with what they have to be.
 
@@ -107,7 +107,7 @@ def find_wrong_logit(expected: Numbers, actual: Numbers, tolerance: float) -> st
 
 
 def _missing_or_extra(
-    tags: Sequence[Tag], bounds: Bounds, vocabulary: Vocabulary, options: Options
+    tags: Sequence[Tag], bounds: Bounds, vocabulary: Vocabulary, options: TagOptions
 ) -> str | None:
     there = np.zeros(len(bounds.lowest), bool)
     there[[tag.id for tag in tags]] = True
