@@ -17,16 +17,9 @@ import openvino
 import torch
 from ram_triton.bench.figure import Figure, take_turns
 from ram_triton.bench.machine import cores, processor
+from ram_triton.cli import guarded
 from ram_triton.engines.pytorch import Tagger
-from ram_triton.errors import (
-    BenchmarkError,
-    CheckpointError,
-    ConfigError,
-    GraphError,
-    ManifestError,
-    PictureError,
-    VocabularyError,
-)
+from ram_triton.errors import BenchmarkError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.int8 import quantise, require_nncf
 from ram_triton.model.checkpoint import load_model
@@ -35,9 +28,13 @@ from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.layout import DEMO_IMAGES, ENCODER, HEAD
 from ram_triton.training.config import Config, read_config
 from ram_triton.training.data import Images
-from ram_triton.training.evaluate import score
+from ram_triton.training.evaluate import (
+    best_thresholds,
+    detect,
+    mean_average_precision,
+    score,
+)
 from ram_triton.training.manifest import Sample, read_samples
-from ram_triton.training.metrics import best_thresholds, detect, mean_average_precision
 from ram_triton.training.run_inputs import read_tags
 from rich.console import Console
 from rich.table import Table
@@ -51,23 +48,7 @@ NAMES = {"f32": FLOAT32, "bf16": "bfloat16"}
 def main(command_line: Sequence[str] | None = None) -> int:
     """Measure, print a table; returns the exit status."""
     arguments = parse_arguments(command_line)
-    try:
-        report(arguments)
-    except (
-        BenchmarkError,
-        GraphError,
-        CheckpointError,
-        ConfigError,
-        ManifestError,
-        PictureError,
-        VocabularyError,
-    ) as error:
-        print(f"measure_int8: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("measure_int8: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("measure_int8", lambda: report(arguments))
 
 
 def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from ram_triton.errors import CheckpointError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.training.data import Images
-from ram_triton.training.metrics import mean_average_precision
+from ram_triton.training.evaluate import mean_average_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {

@@ -18,6 +18,17 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
 
 
+def natural(text: str) -> int:
+    """Read a whole number from 0 on.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not one.
+    """
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
+
+
 def not_negative(text: str) -> float:
     """Read a finite number from 0 on.
 

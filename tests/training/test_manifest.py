@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
-from ram_triton.errors import ManifestError
+from ram_triton.errors import ConfigError, ManifestError
 from ram_triton.training.config import Data
 from ram_triton.training.manifest import read_samples
 
@@ -58,10 +58,10 @@ def test_an_index_stands_for_an_image_of_an_array(folder):
     where = {"images": folder / "images.npy"}
     assert read_lines(folder, {"image": 1, "tags": []}, **where)[0].image == 1
     (problem,) = problems_of(folder, {"image": 2, "tags": []}, **where)
-    assert problem == "line 1: there is no image 2 in the array of 2 images"
+    assert problem == "line 1: image 2 is not in the array of 2 images"
 
 
-def test_all_mistakes_are_told_each_with_its_line(folder):
+def test_all_mistakes_are_reported_each_with_its_line(folder):
     problems = problems_of(
         folder,
         {"image": "good.png", "tags": ["cat"]},
@@ -78,11 +78,11 @@ def test_all_mistakes_are_told_each_with_its_line(folder):
     assert sorted(told) == [f"line {number}" for number in range(2, 10)]
     assert "missing.png is missing" in told["line 2"]
     assert "'unicorn' is not in the vocabulary" in told["line 3"]
-    assert "no JSON" in told["line 4"]
+    assert "invalid JSON" in told["line 4"]
     assert "broken.png cannot be used (it begins like a PNG, but" in told["line 5"]
     assert "'image'" in told["line 6"]
-    assert "'tags' is no list of names" in told["line 7"]
-    assert "has no 'tags'" in told["line 8"]
+    assert "'tags' must be a list of names" in told["line 7"]
+    assert "has neither 'tags'" in told["line 8"]
     assert "'独角兽'" in told["line 9"]
 
 
@@ -115,17 +115,38 @@ def test_subfolders_of_a_folder_are_splits(folder):
     assert found == {"a.png": None, "b.png": "train", "c.png": "validation", "d.png": "test"}
 
 
-def test_an_image_of_a_folder_without_tags_is_told(folder):
+def test_an_image_of_a_folder_without_tags_is_reported(folder):
     (folder / "good.txt").write_text("cat\n", "utf-8")
-    with pytest.raises(ManifestError, match=r"broken\.png: its tags"):
+    with pytest.raises(ManifestError, match=r"broken\.png: its tags are missing"):
         read(folder, folder=folder)
 
 
-@pytest.mark.parametrize("where", [{"manifest": "none.jsonl"}, {"folder": "none"}])
-def test_data_that_is_not_there_is_told(folder, where):
-    with pytest.raises(ManifestError, match="none"):
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [({"manifest": "none.jsonl"}, FileNotFoundError), ({"folder": "none"}, ManifestError)],
+)
+def test_data_that_is_not_there_is_reported(folder, where, error):
+    with pytest.raises(error, match="none"):
         read(folder, **{key: folder / value for key, value in where.items()})
 
 
-def test_an_empty_manifest_is_told(folder):
-    assert "holds no images" in problems_of(folder, "")[0]
+@pytest.mark.parametrize(
+    ("contents", "fault"),
+    [
+        (b"no array", "images.npy: is not a NumPy array"),
+        (b"", "images.npy: is not a NumPy array"),
+        (np.zeros((2, 8, 8), np.uint8), r"images.npy: uint8 \(2, 8, 8\) is not an array of images"),
+        (np.array(["a"]), "images.npy: is not an array of numbers"),
+    ],
+)
+def test_an_array_of_something_else_is_reported(folder, contents, fault):
+    if isinstance(contents, bytes):
+        (folder / "images.npy").write_bytes(contents)
+    else:
+        np.save(folder / "images.npy", contents)
+    with pytest.raises(ConfigError, match=fault):
+        read_lines(folder, {"image": 0, "tags": []}, images=folder / "images.npy")
+
+
+def test_an_empty_manifest_is_reported(folder):
+    assert "contains no images" in problems_of(folder, "")[0]

@@ -13,7 +13,7 @@ from ram_triton.training.evaluate import choose_thresholds, write_thresholds
 from ram_triton.training.manifest import Sample
 from ram_triton.training.model import TrainingModel
 from ram_triton.training.optimise import learning_rate, make_optimiser
-from ram_triton.training.state import load_state
+from ram_triton.training.trainer import load_state
 from support.training_run import BATCH, IMAGES
 
 
@@ -91,5 +91,5 @@ def test_thresholds_are_chosen_as_they_are_written(run_folder):
     assert [np.float32(line) for line in written] == thresholds.tolist()
 
 
-def test_without_a_state_training_begins_anew(tmp_path):
+def test_without_a_state_training_starts_from_the_beginning(tmp_path):
     assert load_state(tmp_path, "any") is None

@@ -1,4 +1,4 @@
-"""What a training run shows while it goes on."""
+"""What a training run shows while it runs."""
 
 import re
 from io import StringIO
@@ -27,7 +27,7 @@ def progress():
 
 
 def test_the_time_left_is_whole_in_80_columns_with_three_losses(progress):
-    progress.advance(LOSSES)
+    progress.update(LOSSES)
     console = Console(file=StringIO(), width=80)
     console.print(progress.bar.make_tasks_table(progress.bar.tasks))
     lines = console.file.getvalue().splitlines()
@@ -39,17 +39,17 @@ def test_the_time_left_is_whole_in_80_columns_with_three_losses(progress):
 def test_the_speed_leaves_out_the_time_of_validation(progress, clock):
     for _ in range(4):
         clock.seconds += 2
-        progress.advance(LOSSES)
+        progress.update(LOSSES)
     clock.seconds += 1000
     progress.resume()
     clock.seconds += 2
-    progress.advance(LOSSES)
+    progress.update(LOSSES)
     assert progress.images_per_second == 32
 
 
 def test_a_shown_loss_is_the_mean_of_the_last_steps(progress):
     for step in range(WINDOW + 10):
-        progress.advance({"tagging": float(step)} | ({"generation": 5.0} if step % 2 else {}))
+        progress.update({"tagging": float(step)} | ({"generation": 5.0} if step % 2 else {}))
     mean = sum(range(10, WINDOW + 10)) / WINDOW
     told = progress.bar.tasks[0].description
     assert f"tagging {mean:.3f} generation 5.000" in told

@@ -248,7 +248,7 @@ def test_another_vocabulary_keeps_the_logits_of_shared_tags(trained, tmp_path, n
     save_model(trained, tmp_path / name)
     new = torch.cat([labels(3), trained.label_embed.detach()[[4, 1]]])
     told = []
-    model = from_ram(tmp_path / name, new, say=told.append).eval()
+    model = from_ram(tmp_path / name, new, log=told.append).eval()
     assert model.variant == replace(VARIANT, num_tags=5)
     with torch.inference_mode():
         torch.testing.assert_close(model(pixels())[:, 3:], trained(pixels())[:, [4, 1]])
@@ -258,8 +258,8 @@ def test_another_vocabulary_keeps_the_logits_of_shared_tags(trained, tmp_path, n
 def test_label_embeddings_of_another_width_start_their_projection_anew(trained, tmp_path):
     save_model(trained, tmp_path / "ram.pth")
     told = []
-    model = from_ram(tmp_path / "ram.pth", labels(width=33), say=told.append).eval()
-    assert "20 wide, the new ones 33: the label projection starts anew" in told[0]
+    model = from_ram(tmp_path / "ram.pth", labels(width=33), log=told.append).eval()
+    assert "20 wide, the new ones 33: the label projection starts from random weights" in told[0]
     assert model(pixels()).isfinite().all()
     projected = "head.label_projection."
     kept = {n: t for n, t in trained.state_dict().items() if not n.startswith(projected)}
@@ -270,7 +270,7 @@ def test_label_embeddings_of_another_width_start_their_projection_anew(trained, 
 def test_a_ram_goes_to_another_image_size(trained, tmp_path):
     save_model(trained, tmp_path / "ram.pth")
     told = []
-    model = from_ram(tmp_path / "ram.pth", labels(), image_size=96, say=told.append).eval()
+    model = from_ram(tmp_path / "ram.pth", labels(), image_size=96, log=told.append).eval()
     assert model.variant.image_size == 96
     assert "from 64 to 96 px" in told[0]
     assert model(pixels(96)).isfinite().all()
@@ -298,5 +298,5 @@ def test_a_checkpoint_without_text_parts_leaves_them_to_start_anew(trained, tmp_
     model, told = with_text(trained), []
     before = published_state_dict(model)
     load_text(model.text, tmp_path / "ram.pth", told.append)
-    assert "they start anew" in told[0]
+    assert "they start from random weights" in told[0]
     assert all(torch.equal(t, before[n]) for n, t in published_state_dict(model).items())

@@ -51,20 +51,20 @@ def test_training_killed_midway_resumes_to_the_same_weights(run_folder, workers,
     status, _ = stop_after(run_folder, step=7, number=signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert 7 <= saved_step(run_folder) < 40
-    assert "going on after step" in run(train, run_folder)
+    assert "resuming after step" in run(train, run_folder)
     assert weights(run_folder) == straight
     events = EventAccumulator(str(run_folder / "out" / "metrics")).Reload()
     assert [event.step for event in events.Scalars("loss/tagging")] == list(range(2, 41, 2))
 
 
-def test_a_run_whose_folder_was_moved_goes_on(run_folder, run):
+def test_a_run_whose_folder_was_moved_resumes(run_folder, run):
     run(train, run_folder)
     moved = run_folder.with_name("moved")
     run_folder.rename(moved)
-    assert "going on after step 15" in run(train, moved)
+    assert "resuming after step 15" in run(train, moved)
 
 
-def test_a_run_does_not_go_on_from_a_start_that_has_changed(run_folder, run):
+def test_a_run_does_not_resume_from_a_start_that_has_changed(run_folder, run):
     run(train, run_folder)
     weights = load_file(run_folder / "out" / "ram.safetensors")
     save_file(weights, run_folder / "start.safetensors")
@@ -124,7 +124,7 @@ def test_an_encoder_pre_trained_by_a_classifier_is_trained_on_at_another_size(ru
     settings = settings.replace("[model]", '[model]\nstart = "encoder.safetensors"')
     settings = settings.replace("classification", "tagging").replace("size = 32", "size = 64")
     (run_folder / "train.toml").write_text(settings, "utf-8")
-    assert "position tables go from 32 to 64 px" in run(train, run_folder, "--restart")
+    assert "fitting position tables from 32 to 64 px" in run(train, run_folder, "--restart")
     assert load_model(run_folder / "out" / "ram.safetensors").variant.image_size == 64
 
 
@@ -160,7 +160,7 @@ def test_metrics_are_where_tensorboard_reads_them(run_folder, run):
     assert [event.step for event in events.Scalars("loss/tagging")][:3] == [2, 4, 6]
 
 
-def test_another_configuration_does_not_go_on_with_the_old_run(run_folder, run):
+def test_another_configuration_does_not_resume_the_old_run(run_folder, run):
     run(train, run_folder)
     write_config(run_folder, epochs=EPOCHS + 1)
     assert "another configuration" in run(train, run_folder, expect=1)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ram_triton.arguments import natural
 from ram_triton.vocabulary.tag_lists import THRESHOLDS
 
 
@@ -14,11 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="what to measure, .pth or .safetensors (default: what training wrote)",
+        help="the model to measure, .pth or .safetensors (default: what training wrote)",
     )
     add(
         "--split",
         action="append",
+        default=[],
         metavar="NAME",
         help="a split to measure; may be repeated (default: all but training)",
     )
@@ -26,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thresholds",
         type=Path,
         metavar="DIR",
-        help=f"folder to write {THRESHOLDS} into, chosen on the validation split "
+        help=f"folder for {THRESHOLDS}, chosen on the validation split "
         "(default: the training's output)",
     )
-    add("--json", type=Path, metavar="FILE", help="write the figures there too")
-    add("--threads", type=int, default=0, metavar="N", help="on a CPU (default: one a core)")
+    add("--json", type=Path, metavar="FILE", help="file for the figures")
+    add("--threads", type=natural, default=0, metavar="N", help="on a CPU (default: one per core)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,4 +41,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ram_triton.training.evaluate import evaluate_run, table
 
-    Console().print(table(evaluate_run(arguments)))
+    reports = evaluate_run(
+        arguments.config,
+        arguments.checkpoint,
+        arguments.split,
+        arguments.thresholds,
+        arguments.json,
+        arguments.threads,
+    )
+    Console().print(table(reports))

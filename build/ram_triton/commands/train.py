@@ -22,5 +22,5 @@ def run(arguments: argparse.Namespace) -> int:
     except Interrupted as interrupted:
         print("ram-triton train: interrupted; the same command resumes it", file=sys.stderr)
         return 128 + interrupted.signal
-    progress.say(f"{path}: trained")
+    progress.log(f"{path}: trained")
     return 0

@@ -1,6 +1,6 @@
-"""Pictures to learn from: images pasted, varied, on varied backgrounds; a batch at once.
+"""Pictures to learn from: varied images on varied backgrounds, a batch at once.
 
-All chance comes from a generator that is made anew for each batch, so that a batch looks the same
+All random numbers come from a generator that is made for each batch, so a batch looks the same
 whenever and wherever it is made.
 """
 
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from ram_triton.training.config import Augmentation
 
-LEVELS = 3  # each half the size of the one before: an image is shrunk from the nearest
+LEVELS = 3  # each half the size of the one before; an image is shrunk from the nearest
 
 
 def choose_objects(settings: Augmentation, pictures: int, chance: Generator) -> Tensor:
@@ -36,15 +36,15 @@ def compose(
         picture_of: the picture that each image goes to, int64 (images); in one picture, later
             images lie above earlier ones.
         pictures: how many pictures.
-        size: their side, in pixels.
+        size: their side length in pixels.
         settings: how they are varied.
-        chance: where all chance comes from.
+        chance: the source of all random numbers.
 
     Returns:
         RGB, uint8 (pictures, size, size, 3).
     """
     layers = images.permute(0, 3, 1, 2).float() / 255
-    # Premultiplied, else the colour of transparent pixels bleeds into their neighbours.
+    # Premultiplied, so that the colour of transparent pixels does not bleed into their neighbours.
     layers[:, :3] *= layers[:, 3:]
     layers = _vary_colour(layers, settings.colour, chance)
     layers = _place(layers, picture_of, pictures, size, settings, chance)
@@ -64,7 +64,7 @@ def _uniform(shape: tuple[int, ...], low: float, high: float, chance: Generator)
 
 
 def _depth(picture_of: Tensor) -> Tensor:
-    """How many images lie below each in its picture."""
+    """Return how many images lie below each in its picture."""
     same = picture_of[:, None] == picture_of[None, :]
     return same.tril(diagonal=-1).sum(dim=1)
 
@@ -96,12 +96,12 @@ def _place(
     settings: Augmentation,
     chance: Generator,
 ) -> Tensor:
-    """Scale, turn, mirror and shift each image into a picture of its own, (images, 4, S, S)."""
+    """Scale, turn, mirror and shift each image into its own picture, (images, 4, S, S)."""
     count = len(layers)
     together = torch.bincount(picture_of, minlength=pictures)[picture_of]
     low, high = settings.scale
     scale = _uniform((count,), low, high, chance)
-    # Several share the picture's area, and lie in different quarters of it.
+    # If several share a picture, they share its area, and lie in different quarters of it.
     scale = torch.where(together > 1, scale * (together + 0.5).rsqrt(), scale)
     start = torch.randint(4, (pictures,), generator=chance)
     quarter = (start[picture_of] + 3 * _depth(picture_of)) % 4
@@ -128,7 +128,7 @@ def _place(
 
 
 def _backgrounds(pictures: int, size: int, share: float, chance: Generator) -> Tensor:
-    """White, or a colour that varies smoothly and more or less, (pictures, 3, size, size)."""
+    """Return white, or a colour that varies smoothly, (pictures, 3, size, size)."""
     colour = torch.rand(pictures, 3, 1, 1, generator=chance)
     strength = torch.rand(pictures, 1, 1, 1, generator=chance) ** 2
     patches = torch.rand(pictures, 3, 4, 4, generator=chance) - 0.5

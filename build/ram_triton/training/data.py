@@ -4,19 +4,29 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ram_triton.server_code import (
+    TURNS,
+    open_image,
+    preprocess,
+    read_orientation,
+    scale_transparent_colour,
+)
 from ram_triton.training.augment import choose_objects, compose
 from ram_triton.training.config import Augmentation
-from ram_triton.training.image_file import read_flat, read_layer
-from ram_triton.training.manifest import Sample
+from ram_triton.training.manifest import LIMITS, Sample, map_array
 
 JOINT = " and "  # between the captions of images that share a picture
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass
@@ -25,9 +35,9 @@ class Batch:
 
     Attributes:
         pixels: RGB, uint8 (batch, size, size, 3).
-        targets: 1 where the tag is right, float32 (batch, tags).
-        features: of a teacher, float32 (batch, image_width), NaN where there is none; or None.
-        captions: one a picture, None where there is none; or None.
+        targets: 1 if the tag is right, float32 (batch, tags).
+        features: of a teacher, float32 (batch, image_width), NaN if there is none; or None.
+        captions: one per picture, None if there is none; or None.
     """
 
     pixels: Tensor
@@ -37,40 +47,56 @@ class Batch:
 
 
 class Images:
-    """Images by their path or index, RGBA and square."""
+    """Images by their path or index, squashed to squares as RAM does it.
+
+    Args:
+        array: .npy of images, uint8 (images, height, width, 3 or 4); None if all are files.
+        size: side length in pixels.
+    """
 
     def __init__(self, array: Path | None, size: int) -> None:
-        """Map the array, if there is one; files are squashed to size × size, as RAM does."""
-        self.array = None if array is None else np.load(array, mmap_mode="r")
+        self.array: Pixels | None = None if array is None else map_array(array)
         self.size = size
 
     def load(self, images: Sequence[Path | int]) -> Tensor:
-        """Load images, uint8 (images, height, width, 4)."""
+        """Load images with their transparency: RGBA, uint8 (images, height, width, 4).
+
+        Those of an array keep their size.
+
+        Raises:
+            OSError: a file cannot be read.
+            ImageError: a file is not an image that the server takes.
+        """
         return torch.from_numpy(np.stack([self._load(image) for image in images]))
 
     def load_flat(self, images: Sequence[Path | int]) -> Tensor:
-        """Load images as they are shown to a trained model: on white, uint8 (images, S, S, 3)."""
+        """Load images as a model sees them when it is served: on white, uint8 (images, S, S, 3).
+
+        Errors as for `load`.
+        """
         return torch.from_numpy(np.stack([self._load_flat(image) for image in images]))
 
-    def _load_flat(self, image: Path | int) -> np.ndarray:
+    def _load(self, image: Path | int) -> Pixels:
         if isinstance(image, Path):
-            return read_flat(image, self.size)
+            return _read_layer(image, self.size)
+        pixels = self._of_array(image)
+        return _opaque(pixels) if pixels.shape[2] == 3 else np.array(pixels)
+
+    def _load_flat(self, image: Path | int) -> Pixels:
+        if isinstance(image, Path):
+            return _read_flat(image, self.size)
         picture = Image.fromarray(self._load(image), "RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture).convert("RGB")
         return np.array(picture.resize((self.size,) * 2, Image.Resampling.BILINEAR))
 
-    def _load(self, image: Path | int) -> np.ndarray:
-        if isinstance(image, Path):
-            return read_layer(image, self.size)
-        pixels = self.array[image]
-        if pixels.shape[2] == 3:
-            opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
-            return np.concatenate([pixels, opaque], axis=2)
-        return np.array(pixels)
+    def _of_array(self, index: int) -> Pixels:
+        assert self.array is not None, "`read_samples` refuses indices without an array"
+        pixels: Pixels = self.array[index]
+        return pixels
 
 
-class TrainingBatches(Dataset):
+class TrainingBatches(Dataset[Batch]):
     """The batches of one epoch; item i is batch i."""
 
     def __init__(
@@ -78,7 +104,7 @@ class TrainingBatches(Dataset):
         samples: list[Sample],
         images: Images,
         num_tags: int,
-        features: np.ndarray | None,
+        features: NDArray[Any] | None,
         augmentation: Augmentation,
         batch_size: int,
         seed: int,
@@ -89,7 +115,7 @@ class TrainingBatches(Dataset):
         self.batch_size, self.seed, self.epoch = batch_size, seed, epoch
 
     def __len__(self) -> int:
-        """Batches in an epoch; what fills none is left for another epoch's order."""
+        """Batches per epoch; images that do not fill one are left for another epoch's order."""
         return max(1, len(self.samples) // self.batch_size)
 
     def __getitem__(self, number: int) -> Batch:
@@ -125,7 +151,7 @@ class TrainingBatches(Dataset):
         )
 
     def _features(self, chosen: list[Sample], picture_of: Tensor, objects: Tensor) -> Tensor | None:
-        """The mean of the features of a picture's images: what a teacher would about see."""
+        """Return the mean feature of each picture's images: about what a teacher would see."""
         if self.features is None:
             return None
         rows = torch.from_numpy(self.features[[sample.line for sample in chosen]]).float()
@@ -134,22 +160,27 @@ class TrainingBatches(Dataset):
 
 
 def _captions(chosen: list[Sample], picture_of: Tensor, pictures: int) -> list[str | None] | None:
-    """One caption a picture, where all its images have one; None where no picture has."""
+    """Return one caption per picture, if all its images have one; None if no picture has."""
     parts: list[list[str | None]] = [[] for _ in range(pictures)]
     for sample, picture in zip(chosen, picture_of.tolist(), strict=True):
         parts[picture].append(sample.caption)
-    captions = [None if None in part else JOINT.join(part) for part in parts]
+    captions = [_join(part) for part in parts]
     return None if all(caption is None for caption in captions) else captions
 
 
+def _join(captions: list[str | None]) -> str | None:
+    texts = [caption for caption in captions if caption is not None]
+    return JOINT.join(texts) if len(texts) == len(captions) else None
+
+
 def make_generator(*numbers: int) -> torch.Generator:
-    """Return a source of chance that depends on the numbers alone."""
+    """Return a random generator that depends on the numbers alone."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(seed & (2**63 - 1))
 
 
-def load_batches(batches: TrainingBatches, first: int, workers: int) -> DataLoader:
-    """Return the epoch's batches from number `first` on, made ahead by other processes."""
+def load_batches(batches: TrainingBatches, first: int, workers: int) -> DataLoader[Batch]:
+    """Return the epoch's batches from number `first` on, prepared by other processes."""
     return DataLoader(
         batches,
         batch_size=None,
@@ -163,3 +194,26 @@ def load_batches(batches: TrainingBatches, first: int, workers: int) -> DataLoad
 def _ignore_interrupts(_: int) -> None:
     """Leave Ctrl-C to the training process, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _read_flat(path: Path, size: int) -> Pixels:
+    """Read an image as the server shows it to the model, uint8 RGB (size, size, 3)."""
+    return preprocess(path.read_bytes(), size, LIMITS)
+
+
+def _read_layer(path: Path, size: int) -> Pixels:
+    """Read an image with its transparency, uint8 RGBA (size, size, 4)."""
+    image = open_image(path.read_bytes(), LIMITS)
+    # Of 16-bit greys the server makes the one transparent grey white.
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return _opaque(_read_flat(path, size))
+    scale_transparent_colour(image)
+    square = image.convert("RGBA").resize((size, size), Image.Resampling.BILINEAR)
+    turn = TURNS.get(read_orientation(image) or 0)
+    return np.array(square if turn is None else square.transpose(turn))
+
+
+def _opaque(pixels: Pixels) -> Pixels:
+    """Return RGB pixels as RGBA."""
+    alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+    return np.concatenate([pixels, alpha], axis=2)

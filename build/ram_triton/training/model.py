@@ -1,4 +1,4 @@
-"""The model as it is trained: RAM, its text parts where there are captions, and the losses."""
+"""The model as it is trained: RAM, its text parts if there are captions, and the losses."""
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple, Optional
@@ -22,20 +22,20 @@ from ram_triton.training.losses import (
 if TYPE_CHECKING:  # so that training without captions does not import transformers
     from ram_triton.training.text import TextParts, TextTokens
 
-RARE = -4.0  # the classifier's first logit: most tags are wrong of most images
+RARE = -4.0  # the classifier's first logit: most tags are wrong for most images
 # Attributes of TrainingModel, as they begin the names of its weights.
 RAM_PREFIX, TEXT_PREFIX = "ram.", "text."
-# What transformers' BERT has and published RAMs do not: it stays zero, see TextParts.
-CLASSIFIER_PREFIX = "classifier."  # which serves training alone
+CLASSIFIER_PREFIX = "classifier."  # used in training only
+# transformers' BERT has it, published RAMs do not; it stays zero, see TextParts.
 UNPUBLISHED_SUFFIX = "embeddings.token_type_embeddings.weight"
 
 
 class Outputs(NamedTuple):
-    """What a training step sees.
+    """What a training step computes.
 
     Attributes:
         losses: float32 scalars by name (`tagging`, `classification`, `distillation`,
-            `generation`), of those losses that were asked for and whose inputs were given.
+            `generation`), for the losses that are trained and whose inputs were given.
         logits: (batch, num_tags); see `TrainingModel.tag`.
     """
 
@@ -44,15 +44,15 @@ class Outputs(NamedTuple):
 
 
 class TrainingModel(nn.Module):
-    """RAM with what trains it.
+    """RAM with its losses, and with what they need.
 
     Args:
-        ram: the model that is trained; its label embeddings are frozen, as the paper has it, so
-            that labels outside the vocabulary can be asked for later.
-        text: tag encoder and text decoder, built on `ram.head`; None where there are no captions.
-        tagging_loss: of logits and targets; `asymmetric_loss`, with other settings if need be.
-        objectives: names of the losses of the tags: tagging, which trains the tagging head, and
-            classification, which trains a linear classifier in its place or beside it.
+        ram: the model that is trained; its label embeddings are frozen, as in the paper, so that
+            labels outside the vocabulary can be used later.
+        text: tag encoder and text decoder, built on `ram.head`; None if there are no captions.
+        tagging_loss: a function of logits and targets, such as `asymmetric_loss`.
+        objectives: names of losses; tagging trains the tagging head, classification trains a
+            linear classifier in its place or beside it.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TrainingModel(nn.Module):
         self.trains_head = TAGGING in objectives
         self.ram = ram
         self.text = text
-        self.classifier = None
+        self.classifier: nn.Linear | None = None
         if CLASSIFICATION in objectives:
             self.classifier = nn.Linear(ram.variant.image_width, ram.variant.num_tags)
             nn.init.zeros_(self.classifier.weight)
@@ -85,7 +85,7 @@ class TrainingModel(nn.Module):
 
         Args:
             pixels: RGB in 0..255, (batch, size, size, 3), uint8 or float.
-            targets: 1 where a tag is right, else 0, (batch, num_tags), of any type.
+            targets: 1 if a tag is right, else 0, (batch, num_tags), of any type.
             image_features: a teacher's feature of each image, (batch, image_width); without it
                 there is no distillation.
             text: tags and captions of the images; without it there is no generation.
@@ -93,8 +93,6 @@ class TrainingModel(nn.Module):
         Raises:
             ValueError: text was given to a model without text parts.
         """
-        if text is not None and self.text is None:
-            raise ValueError("captions need the text parts, and this model was built without them")
         image_embeds = self.ram.encoder(pixels)
         losses = {}
         if self.classifier is not None:
@@ -106,12 +104,14 @@ class TrainingModel(nn.Module):
         if image_features is not None:
             losses[DISTILLATION] = distillation_loss(image_embeds[:, 0], image_features)
         if text is not None:
-            expected = self.text(image_embeds, text)
-            losses[GENERATION] = generation_loss(expected, text.caption_ids, text.ignored)
+            if self.text is None:
+                raise ValueError("captions need text parts, and this model was built without them")
+            predicted = self.text(image_embeds, text)
+            losses[GENERATION] = generation_loss(predicted, text.caption_ids, text.ignored)
         return Outputs(losses, logits)
 
     def tag(self, pixels: Tensor) -> Tensor:
-        """Score the tags by the tagging head, or by the classifier where no head is trained.
+        """Score the tags by the tagging head, or by the classifier if no head is trained.
 
         Args:
             pixels: RGB in 0..255, (batch, size, size, 3), uint8 or float.
@@ -119,13 +119,15 @@ class TrainingModel(nn.Module):
         Returns:
             Logits, (batch, num_tags).
         """
-        if self.trains_head:
-            return self.ram(pixels)
-        return self.classifier(self.ram.encoder(pixels)[:, 0])
+        if self.classifier is None or self.trains_head:
+            logits: Tensor = self.ram(pixels)
+        else:
+            logits = self.classifier(self.ram.encoder(pixels)[:, 0])
+        return logits
 
 
 def published_names(model: TrainingModel) -> dict[str, str]:
-    """Return what published checkpoints call each weight of the model's state dict, by its name."""
+    """Return the name in published checkpoints of each of the model's weights, by its own name."""
     names = {}
     for name in model.state_dict():
         if name.startswith(RAM_PREFIX):
@@ -138,8 +140,8 @@ def published_names(model: TrainingModel) -> dict[str, str]:
 def published_state_dict(model: TrainingModel) -> dict[str, Tensor]:
     """Return the weights in the published format: RAM's, and those of the text parts, if any.
 
-    The tensors are copies: a snapshot that further training does not change, and in which shared
-    weights stand once under each of their names, as `.safetensors` files need it.
+    The tensors are copies, which further training does not change. Shared weights are copied once
+    per name, as `.safetensors` files need it.
     """
     weights = model.state_dict()
     return {

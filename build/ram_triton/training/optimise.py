@@ -1,4 +1,9 @@
-"""How a model learns: the optimiser, its learning rate, and where and in what it computes."""
+"""How a model learns: the optimiser, its learning rate, the device and its precision.
+
+timm's schedule and parameter groups, and PyTorch's AveragedModel, would have to be wrapped to do
+the same: here a step's learning rate is a function of the step alone, each group has its share of
+it, and nothing but the step's number is needed to resume.
+"""
 
 import math
 from collections import defaultdict
@@ -50,24 +55,24 @@ def make_optimiser(
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device; "auto" is cuda where there is one.
+    """Return the device; "auto" is cuda if there is one.
 
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is not.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is cuda, but PyTorch finds none here; set cpu or auto")
+        raise ConfigError("device: is cuda, but PyTorch finds no GPU here; set cpu or auto")
     return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the type of matrix products; "auto" is bfloat16 where the device computes in it."""
+    """Return the type of matrix products; "auto" is bfloat16 if the device computes in it."""
     if name == "auto":
         if device.type == "cuda":
             able = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         name = "bfloat16" if able else "float32"
-    return getattr(torch, name)
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]

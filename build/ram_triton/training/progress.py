@@ -9,13 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-LINE_SECONDS = 30.0
+LINE_SECONDS = 10.0
 BAR_WIDTH = 10  # leaves room for three losses
 WINDOW = 50  # steps that the shown loss and speed are taken over
 
 
 class Progress:
-    """Shows loss, images a second and the time left."""
+    """Shows loss, images per second and the time left."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
@@ -35,38 +35,38 @@ class Progress:
         """Show that `done` of `total` steps are done."""
         self.total, self.done, self.batch_size = total, done, batch_size
         self.task = self.bar.add_task("training", total=total, completed=done)
-        self.lined_at = time.monotonic()
+        self.printed_at = time.monotonic()
         self.resume()
         self.bar.start()
 
     def resume(self) -> None:
-        """Count time from here on: before it, other work than training was done."""
+        """Count time from here on: what came before was other work than training."""
         self.recent.clear()
         self.recent.append((time.monotonic(), {}))
 
-    def advance(self, losses: dict[str, float]) -> None:
+    def update(self, losses: dict[str, float]) -> None:
         """Show a step, and the means of the losses over the last ones."""
         self.done += 1
         now = time.monotonic()
         self.recent.append((now, losses))
         seconds = now - self.recent[0][0]
         self.images_per_second = (len(self.recent) - 1) * self.batch_size / max(seconds, 1e-9)
-        told = " ".join(f"{name} {self._mean(name):.3f}" for name in losses)
-        line = f"{told}, {self.images_per_second:.0f} images/s"
+        means = " ".join(f"{name} {self._mean(name):.3f}" for name in losses)
+        line = f"{means}, {self.images_per_second:.0f} images/s"
         self.bar.update(self.task, completed=self.done, description=line)
-        if not self.console.is_terminal and now - self.lined_at >= LINE_SECONDS:
+        if not self.console.is_terminal and now - self.printed_at >= LINE_SECONDS:
             left = (self.total - self.done) * self.batch_size / self.images_per_second
-            self.say(f"step {self.done}/{self.total}: {line}, {left / 60:.0f} min left")
-            self.lined_at = now
+            self.log(f"step {self.done}/{self.total}: {line}, {left / 60:.0f} min left")
+            self.printed_at = now
 
     def _mean(self, name: str) -> float:
-        """Mean of a loss over those recent steps that had it."""
+        """Return the mean of a loss over those recent steps that had it."""
         return fmean(losses[name] for _, losses in self.recent if name in losses)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         self.console.print(line, markup=False)
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.bar.stop()

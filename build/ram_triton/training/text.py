@@ -6,23 +6,24 @@ Only training with captions imports this file, and with it transformers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertLMHeadModel, BertModel, BertTokenizer
 
 from ram_triton.errors import TextError
+from ram_triton.files import read_lines
 from ram_triton.model.checkpoint import published_name
-from ram_triton.model.ram import TaggingHead, TaggingLayer
+from ram_triton.model.ram import TaggingHead
 from ram_triton.model.variant import Variant
 
-VOCABULARY_FILE = "vocab.txt"  # of a BERT (bert-base-uncased in published RAMs), a token a line
+VOCABULARY_FILE = "vocab.txt"  # of a BERT (bert-base-uncased in published RAMs), one token per line
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CAPTION_BEGIN, TAGS_BEGIN = "[DEC]", "[ENC]"  # RAM adds them to the vocabulary in this order
 TAG_SEPARATOR = " | "
 PROMPT = "a picture of "
-MAX_TOKENS = 40  # of the tags' text, and of a caption
+MAX_TOKENS = 40  # in the tags' text, and in a caption
 
 
 class TextTokens(NamedTuple):
@@ -30,10 +31,10 @@ class TextTokens(NamedTuple):
 
     Attributes:
         tag_ids: tokens of each image's tags, (batch, tokens), int64.
-        tag_mask: True where there is a token, False where padding, of the same shape.
+        tag_mask: True for a token, False for padding, of the same shape.
         caption_ids: tokens of each image's caption, (batch, tokens), int64.
-        caption_mask: True where there is a token, of the same shape.
-        ignored: True where a caption's token is not scored: prompt, padding, no caption.
+        caption_mask: True for a token, of the same shape.
+        ignored: True for tokens that are not scored: prompt, padding, no caption.
     """
 
     tag_ids: Tensor
@@ -51,22 +52,21 @@ class Tokenizer:
     """Makes tokens of tags and captions, with a BERT's vocabulary and RAM's special tokens.
 
     Args:
-        folder: holds the vocabulary, `vocab.txt`.
+        folder: contains the vocabulary, `vocab.txt`.
 
     Raises:
-        TextError: there is no vocabulary, or it is none of a BERT.
+        TextError: the vocabulary is not a BERT's.
+        OSError: it cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / VOCABULARY_FILE
-        if not path.is_file():
-            raise TextError(f"{path}: no such file")
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = read_lines(path)
         if missing := [token for token in REQUIRED_TOKENS if token not in lines]:
-            raise TextError(f"{path}: is no BERT vocabulary, it has no {', '.join(missing)}")
+            raise TextError(f"{path}: is not a BERT vocabulary, it lacks {', '.join(missing)}")
         self._bert = BertTokenizer(vocab={token: number for number, token in enumerate(lines)})
         self._bert.add_tokens([CAPTION_BEGIN, TAGS_BEGIN], special_tokens=True)
-        # [CLS], whose place the beginning takes, stands at the front, [SEP] behind.
+        # [CLS] is at the front, where the beginning replaces it; [SEP] is not part of the prompt.
         self._prompt_length = len(self._bert(PROMPT).input_ids) - 1
 
     def __len__(self) -> int:
@@ -76,8 +76,8 @@ class Tokenizer:
         """Tokenise a batch.
 
         Args:
-            tags: the English names of each image's tags; of none, if it has none.
-            captions: each image's caption, without the prompt; None where it has none.
+            tags: the English names of each image's tags.
+            captions: each image's caption, without the prompt; None if it has none.
         """
         tag_ids, tag_mask = self._encode([TAG_SEPARATOR.join(row) for row in tags], TAGS_BEGIN)
         caption_ids, caption_mask = self._encode(
@@ -90,7 +90,7 @@ class Tokenizer:
 
     def decode(self, token_ids: Tensor) -> str:
         """Return the text of (tokens,) int64 tokens, without the special ones."""
-        return self._bert.decode(token_ids, skip_special_tokens=True)
+        return str(self._bert.decode(token_ids, skip_special_tokens=True))
 
     def _encode(self, texts: list[str], begin: str) -> tuple[Tensor, Tensor]:
         encoded = self._bert(
@@ -122,10 +122,10 @@ class TextSizes:
 class TextParts(nn.Module):
     """Tag encoder and text decoder: image and tags to caption (Zhang et al. 2023, section 3.1).
 
-    Both are BERTs with cross-attention: the encoder's to the image, the decoder's to what the
-    encoder made of the tags. The encoder's lowest layers share cross-attention and feed-forward
-    network with the tagging head's: the parameters are the same objects. Only the number of heads
-    is each one's own (4 in the tagging head, 12 here), as in RAM's reference.
+    Both are BERTs with cross-attention: the encoder's to the image, the decoder's to the encoded
+    tags. The encoder's lowest layers share cross-attention and feed-forward network with the
+    tagging head's: the parameters are the same objects. Only the number of attention heads differs
+    (4 in the tagging head, 12 here), as in RAM's reference.
 
     Args:
         variant: the RAM's sizes.
@@ -140,43 +140,45 @@ class TextParts(nn.Module):
         super().__init__()
         if sizes.layers < len(head.layers):
             raise TextError(
-                f"a tag encoder of {sizes.layers} layers cannot share the tagging head's "
-                f"{len(head.layers)}"
+                f"text.layers: a tag encoder of {sizes.layers} layers cannot share the tagging "
+                f"head's {len(head.layers)}"
             )
         self.tag_encoder = BertModel(_config(variant, sizes), add_pooling_layer=False)
         self.text_decoder = BertLMHeadModel(_config(variant, sizes))
         _attend_both_ways(self.tag_encoder)
-        for layer in self.tag_encoder.encoder.layer:
+        layers: Any = self.tag_encoder.encoder.layer
+        for layer in layers:
             _attend_to_width(layer.crossattention.self, variant.image_width)
-        for layer, tagging_layer in zip(self.tag_encoder.encoder.layer, head.layers, strict=False):
+        for layer, tagging_layer in zip(layers, head.layers, strict=False):
             _tie(layer, tagging_layer)
         for embeddings in (self.tag_encoder.embeddings, self.text_decoder.bert.embeddings):
-            # Published RAMs have no token types; zeros that stay zeros are the same as none.
+            # Published RAMs have no token types; zeros that stay zeros are equivalent.
             nn.init.zeros_(embeddings.token_type_embeddings.weight).requires_grad_(False)
 
     def forward(self, image_embeds: Tensor, text: TextTokens) -> Tensor:
-        """Expect each next token of the captions.
+        """Predict each next token of the captions.
 
-        Padding is masked everywhere, so that it changes nothing. (In RAM's reference the decoder
-        also attends to the padding of the tags, which always fill 40 tokens there.)
+        Padding is masked everywhere, so it changes nothing. (In RAM's reference the decoder
+        also attends to the padding of the tags, which always have 40 tokens there.)
 
         Args:
             image_embeds: (batch, tokens, image_width).
-            text: of the same images.
+            text: the same images' text.
 
         Returns:
-            Logits of the token after each of the caption's, (batch, caption tokens, vocabulary).
+            Logits of each token's successor, (batch, caption tokens, vocabulary).
         """
         tags = self.tag_encoder(
             text.tag_ids, attention_mask=text.tag_mask, encoder_hidden_states=image_embeds
         )
-        return self.text_decoder(
+        predicted: Tensor = self.text_decoder(
             text.caption_ids,
             attention_mask=text.caption_mask,
             encoder_hidden_states=tags.last_hidden_state,
             encoder_attention_mask=text.tag_mask,
             use_cache=False,
         ).logits
+        return predicted
 
 
 def _config(variant: Variant, sizes: TextSizes) -> BertConfig:
@@ -197,12 +199,13 @@ def _config(variant: Variant, sizes: TextSizes) -> BertConfig:
 def _attend_both_ways(bert: BertModel) -> None:
     """Undo causality: transformers builds cross-attention into causal BERTs only."""
     bert.config.is_decoder = False
-    for layer in bert.encoder.layer:
+    layers: Any = bert.encoder.layer
+    for layer in layers:
         layer.attention.self.is_causal = False
 
 
-def _attend_to_width(attention: nn.Module, width: int) -> None:
-    """Let cross-attention take keys and values of another width than the queries'."""
+def _attend_to_width(attention: Any, width: int) -> None:
+    """Let the keys and values of cross-attention have another width than the queries."""
     for name in ("key", "value"):
         linear = nn.Linear(width, attention.all_head_size)
         nn.init.normal_(linear.weight, std=attention.config.initializer_range)
@@ -210,10 +213,10 @@ def _attend_to_width(attention: nn.Module, width: int) -> None:
         setattr(attention, name, linear)
 
 
-def _tie(layer: nn.Module, tagging_layer: TaggingLayer) -> None:
-    """Make a BERT layer use the very parameters of a tagging layer."""
+def _tie(layer: nn.Module, tagging_layer: nn.Module) -> None:
+    """Make a BERT layer use the same parameters as a tagging layer."""
     for name, parameter in tagging_layer.named_parameters():
-        # A published name, less its beginning, is where a BERT layer keeps that parameter.
+        # A published name without its beginning is the parameter's place in a BERT layer.
         published = published_name(f"head.layers.0.{name}")
         path = published.removeprefix("tagging_head.encoder.layer.0.")
         module, _, attribute = path.rpartition(".")

@@ -1,4 +1,4 @@
-"""The training loop: a run that was killed goes on to the very weights it would have reached."""
+"""The training loop: a run that is killed and resumed reaches the very same weights."""
 
 import contextlib
 import copy
@@ -7,20 +7,20 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from ram_triton.errors import StateError
 from ram_triton.files import require_writable_folder, write_atomically
 from ram_triton.training.config import Config, read_config
 from ram_triton.training.data import Batch, Images, TrainingBatches, load_batches
-from ram_triton.training.evaluate import score
+from ram_triton.training.evaluate import mean_average_precision, score
 from ram_triton.training.interruption import Interruption
 from ram_triton.training.losses import DISTILLATION, total_loss
-from ram_triton.training.metrics import mean_average_precision
 from ram_triton.training.model import TrainingModel, published_state_dict
 from ram_triton.training.optimise import (
     choose_device,
@@ -29,21 +29,18 @@ from ram_triton.training.optimise import (
     make_optimiser,
 )
 from ram_triton.training.progress import Progress
-from ram_triton.training.run_inputs import Setup, make_model, prepare
-from ram_triton.training.state import (
-    FILE,
-    METRICS,
-    MODEL,
-    load_state,
-    save_state,
-)
+from ram_triton.training.run_inputs import RunInputs, make_model, read_inputs
 
 if TYPE_CHECKING:
     from ram_triton.training.text import TextTokens
 
+# What a run writes into its output folder, besides the trained model.
+STATE = "state.pth"
+METRICS = "metrics"  # for TensorBoard
+
 
 class Interrupted(Exception):
-    """A signal, its number in `signal`, ended a run that can be gone on with."""
+    """A signal, its number in `signal`, ended a run that can be resumed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -52,7 +49,7 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """What a step came to: its losses by name, unweighted, and the gradient's norm."""
+    """The result of a step: its losses by name, unweighted, and the gradient's norm."""
 
     losses: dict[str, float]
     gradient_norm: float
@@ -63,12 +60,12 @@ class Trainer:
 
     Args:
         config: the run's.
-        setup: what `prepare` made of it.
+        inputs: what `read_inputs` made of it.
         model: where training starts from.
     """
 
-    def __init__(self, config: Config, setup: Setup, model: TrainingModel) -> None:
-        self.config, self.setup = config, setup
+    def __init__(self, config: Config, inputs: RunInputs, model: TrainingModel) -> None:
+        self.config, self.inputs = config, inputs
         self.device = choose_device(config.device)
         self.precision = choose_precision(config.optimisation.precision, self.device)
         self.model = model.to(self.device).train()
@@ -80,26 +77,27 @@ class Trainer:
         self.step = 0
         self.saved_at = time.monotonic()
 
-    def state(self) -> dict:
-        """Return all that a run needs to go on."""
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to be resumed."""
         return {
-            "fingerprint": self.setup.fingerprint,
+            "fingerprint": self.inputs.fingerprint,
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
 
-    def restore(self, state: dict) -> None:
-        """Go on from what `state` returned."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Resume from what `state` returned."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
 
     def save(self) -> None:
-        """Write a checkpoint to go on from."""
-        save_state(self.state(), self.config.output)
+        """Write the state; a kill meanwhile leaves the one before."""
+        state = self.state()
+        write_atomically(self.config.output / STATE, lambda path: torch.save(state, path))
         self.saved_at = time.monotonic()
 
     def train(self, progress: Progress) -> Path:
@@ -109,31 +107,31 @@ class Trainer:
             The model's file, a checkpoint in the published format.
 
         Raises:
-            Interrupted: by a signal; the step under way was finished, and a checkpoint written.
+            Interrupted: by a signal; the step under way was finished, and the state written.
         """
-        # What a killed run wrote beyond the step that is gone on from would stand there twice.
+        # Points that a killed run wrote beyond its last state would be there twice.
         writer = SummaryWriter(str(self.config.output / METRICS), purge_step=self.step + 1)
         progress.begin(self.total_steps, self.step, self.config.optimisation.batch_size)
         try:
-            # Half a step must never reach a checkpoint: what goes on from it would end elsewhere.
+            # Half a step must never reach a state: what resumes from it would end elsewhere.
             with Interruption() as interruption:
                 while self.step < self.total_steps:
                     self._train_epoch(progress, writer, interruption)
         finally:
             progress.end()
             writer.close()
-        path = self.config.output / MODEL
+        path = self.config.trained_model
         weights = published_state_dict(self.average)
         write_atomically(path, lambda unfinished: save_file(weights, unfinished))
         return path
 
     def _batches(self, epoch: int) -> TrainingBatches:
-        setup, config = self.setup, self.config
+        inputs, config = self.inputs, self.config
         return TrainingBatches(
-            setup.training,
+            inputs.training,
             self.images,
-            len(setup.tags),
-            setup.features if DISTILLATION in setup.losses else None,
+            len(inputs.tags),
+            inputs.features if DISTILLATION in inputs.losses else None,
             config.augmentation,
             config.optimisation.batch_size,
             config.seed,
@@ -143,7 +141,7 @@ class Trainer:
     def _train_epoch(
         self, progress: Progress, writer: SummaryWriter, interruption: Interruption
     ) -> None:
-        """Go on to the end of the epoch."""
+        """Train to the end of the epoch."""
         epoch, first = divmod(self.step, self.steps_per_epoch)
         for batch in load_batches(self._batches(epoch), first, self.config.data.workers):
             result = self.take_step(batch)
@@ -156,18 +154,12 @@ class Trainer:
                 raise Interrupted(stop)
         every = self.config.reports.validation_epochs
         last = self.step == self.total_steps
-        if self.setup.validation and every and ((epoch + 1) % every == 0 or last):
-            quality = mean_average_precision(
-                *score(
-                    self.average.tag,
-                    len(self.setup.tags),
-                    self.setup.validation,
-                    self.images,
-                    self.device,
-                )
-            )
+        if self.inputs.validation and every and ((epoch + 1) % every == 0 or last):
+            samples, num_tags = self.inputs.validation, len(self.inputs.tags)
+            scored = score(self.average.tag, num_tags, samples, self.images, self.device)
+            quality = mean_average_precision(*scored)
             writer.add_scalar("validation/mAP", quality, self.step)
-            progress.say(f"epoch {epoch + 1}: mAP {quality:.4f} on the validation split")
+            progress.log(f"epoch {epoch + 1}: mAP {quality:.4f} on the validation split")
             progress.resume()
         writer.flush()
         self.save()
@@ -186,7 +178,7 @@ class Trainer:
                 None if batch.features is None else batch.features.to(self.device),
                 self._text(batch),
             )
-        total_loss(outputs.losses, self.setup.losses).backward()
+        torch.autograd.backward(total_loss(outputs.losses, self.inputs.losses))
         norm = nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.optimisation.gradient_norm
         )
@@ -194,17 +186,18 @@ class Trainer:
             self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        self._follow()
+        self._average()
         return Step({name: loss.item() for name, loss in outputs.losses.items()}, float(norm))
 
     def _text(self, batch: Batch) -> Optional["TextTokens"]:
-        """Tokens of the pictures' tags and captions, where captions train the model."""
-        if self.setup.tokenizer is None or batch.captions is None:
+        """Return tokens of the pictures' tags and captions, if captions train the model."""
+        if self.inputs.tokenizer is None or batch.captions is None:
             return None
-        tags = [[self.setup.tags[i] for i in row.nonzero().flatten()] for row in batch.targets]
-        return self.setup.tokenizer(tags, batch.captions).to(self.device)
+        names = self.inputs.tags
+        tags = [[names[i] for i in row.nonzero().flatten()] for row in batch.targets]
+        return self.inputs.tokenizer(tags, batch.captions).to(self.device)
 
-    def _follow(self) -> None:
+    def _average(self) -> None:
         """Move the average a little towards the model; at first by more, to forget the start."""
         keep = min(self.config.optimisation.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -214,12 +207,12 @@ class Trainer:
                 1 - keep if self.config.optimisation.ema else 1.0,
             )
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
         enabled = self.precision is not torch.float32
         return torch.autocast(self.device.type, self.precision if enabled else None, enabled)
 
     def _report(self, result: Step, progress: Progress, writer: SummaryWriter) -> None:
-        progress.advance(result.losses)
+        progress.update(result.losses)
         if self.step % self.config.reports.log_steps == 0:
             for name, loss in result.losses.items():
                 writer.add_scalar(f"loss/{name}", loss, self.step)
@@ -230,22 +223,61 @@ class Trainer:
 
 
 def train(config_path: Path, restart: bool, progress: Progress) -> Path:
-    """Train, and return the model's file."""
+    """Train, and return the model's file.
+
+    Args:
+        config_path: the run's configuration.
+        restart: forget what was trained so far.
+        progress: shows the training.
+
+    Raises:
+        ConfigError, VocabularyError, ManifestError, CheckpointError, StateError: an input cannot
+            be used.
+        Interrupted: by a signal; the same call resumes it.
+    """
     config = read_config(config_path)
     if restart:
-        (config.output / FILE).unlink(missing_ok=True)
+        (config.output / STATE).unlink(missing_ok=True)
         shutil.rmtree(config.output / METRICS, ignore_errors=True)
-    setup = prepare(config, progress.say)
-    state = load_state(config.output, setup.fingerprint)
+    inputs = read_inputs(config, progress.log)
+    state = load_state(config.output, inputs.fingerprint)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    trainer = Trainer(config, setup, make_model(config, setup, progress.say))
+    trainer = Trainer(config, inputs, make_model(config, inputs, progress.log))
     require_writable_folder(config.output)
-    progress.say(
+    progress.log(
         f"model: {trainer.model.ram.variant}, on {trainer.device.type} in {trainer.precision}"
     )
     if state is not None:
         trainer.restore(state)
-        progress.say(f"going on after step {trainer.step}")
+        progress.log(f"resuming after step {trainer.step}")
     return trainer.train(progress)
+
+
+def load_state(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """Read a run's state, if there is one.
+
+    Args:
+        folder: the run's output.
+        fingerprint: see `RunInputs`.
+
+    Raises:
+        StateError: the state is another run's, or the file is something else.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["fingerprint"]
+    except Exception as error:  # torch's unpickler raises nearly anything on other files
+        raise StateError(
+            f"{path}: is not the state of a training run ({type(error).__name__})"
+        ) from error
+    if found != fingerprint:
+        raise StateError(
+            f"{path}: belongs to a run with another configuration, data or vocabulary; "
+            "specify another output folder, or discard it with RESTART=1 (--restart)"
+        )
+    return state
