@@ -1,17 +1,18 @@
 """The demo's data set: emoji in several vendors' drawings, with tags in two languages.
 
-`PYTHONPATH=build python -m demo.dataset` makes it from nothing: it fetches the packages through
-npm, renders the drawings, and writes
+`.venv/bin/python -m demo.dataset` makes it from nothing: it fetches the packages through npm,
+renders the drawings, and writes
 
     images.npy      uint8 RGBA, (images, size, size, 4): one array, mapped into memory
-    manifest.jsonl  one line an image: see Image
-    about.json      how it was made, what is in it, and under which licences
+    manifest.jsonl  one line per image: see Image
+    about.json      how it was made, its contents and their licences
 """
 
 import argparse
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +24,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from ram_triton.errors import PackageError
+from ram_triton.arguments import positive
+from ram_triton.cli import run_module
+from ram_triton.errors import FileError
+from ram_triton.files import read_lines
 from rich.progress import track
 
 from demo import splits
@@ -66,32 +70,31 @@ def load_dataset(folder: Path) -> tuple[np.ndarray, list[Image]]:
     """Load the data set.
 
     Args:
-        folder: where it lies.
+        folder: contains it.
 
     Returns:
         The images, uint8 RGBA (images, size, size, 4), mapped from the file and read-only; and
         the manifest, where `image` is the index into them.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileError: it is not there.
     """
     if not (folder / "about.json").is_file():
-        raise FileNotFoundError(f"no data set in {folder}: run 'build/prepare_demo.py'")
-    with (folder / "manifest.jsonl").open(encoding="utf-8") as lines:
-        manifest = [Image(**json.loads(line)) for line in lines]
+        raise FileError(f"{folder}: contains no data set; 'make runs/demo/features.npy' makes it")
+    manifest = [Image(**json.loads(line)) for line in read_lines(folder / "manifest.jsonl")]
     return np.load(folder / "images.npy", mmap_mode="r"), manifest
 
 
 def make_dataset(folder: Path, packages: Path, size: int) -> dict:
-    """Make the data set, unless it lies there already.
+    """Make the data set, unless it is there already.
 
     Args:
-        folder: where it goes. It appears whole or not at all.
+        folder: to make; it appears as a whole, or not at all.
         packages: folder that keeps the fetched packages.
-        size: side of the images, in pixels.
+        size: side length of the images in pixels.
 
     Returns:
-        What about.json says.
+        The contents of about.json.
 
     Raises:
         PackageError: a package could not be fetched.
@@ -110,7 +113,7 @@ def make_dataset(folder: Path, packages: Path, size: int) -> dict:
     }
     emoji = read_emoji(fetched.pop(NAMES))
     tags = read_tags()
-    tags_of = {one.hexcode: [tag for tag in tags if tag.stands_on(one)] for one in emoji}
+    tags_of = {one.hexcode: [tag for tag in tags if tag.describes(one)] for one in emoji}
     drawings = find_drawings(fetched, emoji)
     unseen = splits.hold_out_concepts(join_tags(emoji, tags_of))
     placed = [
@@ -169,7 +172,7 @@ def _describe(position: int, drawing: Drawing, split: str, tags_of: dict[str, li
 
 
 def _render(drawings: list[Drawing], size: int) -> tuple[np.ndarray, set[int]]:
-    """Return the drawings as pixels, and which of them a test drawing repeats."""
+    """Return the drawings as pixels, and the indices of those that a test drawing repeats."""
     images = np.empty((len(drawings), size, size, 4), np.uint8)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         rendered = pool.map(partial(Drawing.render, size=size), drawings, chunksize=32)
@@ -185,7 +188,7 @@ def _render(drawings: list[Drawing], size: int) -> tuple[np.ndarray, set[int]]:
 
 
 def _describe_recipe(size: int) -> str:
-    """Return a checksum of all that decides what the data set holds."""
+    """Return a checksum of all that decides the data set's contents."""
     checksum = hashlib.sha256(f"{size} {version('resvg_py')} {version('pillow')}".encode())
     modules = ("dataset", "drawings", "emoji", "packages", "render", "splits", "vocabulary")
     files = [Path(__file__).with_name(f"{module}.py") for module in modules]
@@ -196,7 +199,7 @@ def _describe_recipe(size: int) -> str:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of another one once all went well."""
+    """Yield an empty folder that replaces another one if no error occurs."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new, old = Path(scratch) / "new", Path(scratch) / "old"
@@ -207,22 +210,26 @@ def _replacing(folder: Path) -> Iterator[Path]:
         new.rename(folder)
 
 
-def main() -> None:
-    """Make the data set and print what is in it."""
-    parser = argparse.ArgumentParser(description="Make the demo's data set of emoji drawings.")
-    parser.add_argument("--output", type=Path, default=Path("runs/demo/data"))
-    parser.add_argument(
-        "--packages", type=Path, default=Path("runs/demo/packages"), help="cache of npm packages"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("runs/demo/data"), metavar="DIR")
+    add(
+        "--packages",
+        type=Path,
+        default=Path("runs/demo/packages"),
+        metavar="DIR",
+        help="keeps the fetched packages (default: %(default)s)",
     )
-    parser.add_argument("--size", type=int, default=112, help="side of the images, in pixels")
-    arguments = parser.parse_args()
-    try:
-        about = make_dataset(arguments.output, arguments.packages, arguments.size)
-    except PackageError as error:
-        raise SystemExit(f"error: {error}") from None
+    add("--size", type=positive, default=112, metavar="PIXELS", help="side length of the images")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the data set, and print its contents."""
+    about = make_dataset(arguments.output, arguments.packages, arguments.size)
     counts = ", ".join(f"{count} {name}" for name, count in about["splits"].items())
     print(f"{arguments.output}: {about['images']} images ({counts}), {about['tags']} tags")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_module("demo.dataset", sys.modules[__name__]))

@@ -1,4 +1,4 @@
-"""Which drawing in which package shows which emoji."""
+"""The drawings in the packages, and the emoji that they show."""
 
 import json
 import re
@@ -21,9 +21,9 @@ class Drawing:
 
     Attributes:
         vendor: short name of the drawing style.
-        emoji: what it shows.
-        svg: the drawing, where the vendor's package holds SVG.
-        file: its image file, where the package holds images.
+        emoji: the emoji that it shows.
+        svg: the drawing, if the vendor's package contains SVG.
+        file: its image file, if the package contains images.
     """
 
     vendor: str
@@ -49,12 +49,12 @@ class _IconSet:
         self.aliases = icons.get("aliases", {})
         self.size = (icons.get("width", 16), icons.get("height", 16))
         names = {to_hexcode(code): name for code, name in characters.items()}
-        # One package gives a name to two characters: which of them the drawing shows, none can say.
+        # One package gives a name to two characters; either of them may be the one that is drawn.
         uses = Counter(names.values())
         self.names = {code: name for code, name in names.items() if uses[name] == 1}
 
     def svg(self, name: str) -> str:
-        """Return the drawing of that name, mirrored where it is another one's mirror image."""
+        """Return the drawing of that name, mirrored if it is another one's mirror image."""
         alias = self.aliases.get(name, {})
         if unknown := set(alias) - {"parent", "hFlip"}:
             raise ValueError(f"icon {name!r}: unknown settings {sorted(unknown)}")
@@ -70,7 +70,7 @@ class _IconSet:
         )
 
     def names_of(self, name: str) -> set[str]:
-        """Return all names of the drawing of that name: older versions of Unicode had others."""
+        """Return all names of a drawing; older versions of Unicode had other ones."""
         others = (other for other, alias in self.aliases.items() if alias == {"parent": name})
         return {name, *others}
 
@@ -78,12 +78,12 @@ class _IconSet:
 def find_drawings(folders: dict[Package, Path], emoji: list[Emoji]) -> list[Drawing]:
     """Find the drawings of the emoji in all packages.
 
-    Some packages say which character an icon shows. The others only name their icons, after
-    Unicode's names of their time: they are joined by any name that one of the former has for it.
+    Some packages specify the character of each icon. The others only name their icons, after
+    Unicode's names of their time; any name that the former have for a character is looked up.
 
     Args:
-        folders: the packages of drawings, and where they are unpacked.
-        emoji: what to look for.
+        folders: the packages of drawings, and the folders that they are unpacked in.
+        emoji: the emoji to find.
 
     Returns:
         The drawings, package by package, in the order of the emoji.
@@ -98,7 +98,7 @@ def find_drawings(folders: dict[Package, Path], emoji: list[Emoji]) -> list[Draw
         for one in emoji:
             if one.hexcode in icons.names:
                 names[one.hexcode] |= icons.names_of(icons.names[one.hexcode])
-    # A name that two emoji went by tells nothing. A label's own name is its emoji's.
+    # A name of two emoji is of no use, unless it is the label of one.
     holders = Counter(name for found in names.values() for name in found)
     labels = {_slug(one.label): one.hexcode for one in emoji}
     for hexcode, found in names.items():
@@ -134,7 +134,7 @@ def find_drawings(folders: dict[Package, Path], emoji: list[Emoji]) -> list[Draw
 
 
 def _slug(label: str) -> str:
-    """Return a label as icon names spell it: "woman’s hat" → "womans-hat"."""
+    """Return a label in the spelling of icon names: "woman’s hat" → "womans-hat"."""
     ascii_only = unicodedata.normalize("NFKD", label.replace("’", "").replace("'", ""))
     ascii_only = ascii_only.encode("ascii", "ignore").decode().lower().replace("&", "and")
     return re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")

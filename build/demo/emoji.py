@@ -1,12 +1,13 @@
-"""The emoji: their names in two languages, and which of them show the same thing."""
+"""The emoji: their names in two languages, and the concepts that they share."""
 
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-# Text in a box, in Unicode's subgroups: letters, digits, buttons, flags of countries. The demo
-# recognises things, and does not read.
+# Unicode's subgroups of text: letters, digits, buttons, flags of countries. The demo recognises
+# things, and does not read.
 _TEXT_SUBGROUPS = frozenset(
     re.split(
         r"\s+",
@@ -15,7 +16,7 @@ _TEXT_SUBGROUPS = frozenset(
     )
 )
 
-# Words that tell variants of one thing apart.
+# Words by which variants of one thing differ.
 _VARIANT_WORDS = frozenset(
     re.split(
         r"\s+",
@@ -27,7 +28,7 @@ _VARIANT_WORDS = frozenset(
     )
 )
 
-# The same, where the words alone do not tell: what a label holds → the concept.
+# The same, if the words are not enough: a pattern in the label → the concept.
 _CONCEPTS = {
     r"o’clock|-thirty$": "clock face",
     r"^family|busts? in silhouette": "family",
@@ -59,13 +60,13 @@ class Emoji:
 
     Attributes:
         hexcode: its code points in lower case, joined by "-", without variation selectors.
-        label: its English name, as Unicode gives it.
+        label: its English name in Unicode.
         concept: the name that all variants of one thing share (gender, direction, colour): a
             split by concept keeps them together.
         subgroup: Unicode's subgroup, such as "animal-bird".
-        keywords: its English keywords, as Unicode's common locale data has them.
+        keywords: its English keywords in Unicode's common locale data.
         keywords_zh: its Chinese keywords, its Chinese name first.
-        version: the version of the emoji standard that brought it.
+        version: the version of the emoji standard that introduced it.
     """
 
     hexcode: str
@@ -80,7 +81,7 @@ class Emoji:
 def to_hexcode(code: str) -> str:
     """Return a hexcode in the one spelling used here.
 
-    Vendors spell variation selectors (FE0F) and case differently; neither tells emoji apart.
+    Vendors spell variation selectors (FE0F) and case differently; neither makes another emoji.
     """
     return "-".join(part for part in code.lower().split("-") if part != "fe0f")
 
@@ -98,7 +99,7 @@ def name_concept(label: str) -> str:
     for pattern, concept in _CONCEPTS.items():
         if re.search(pattern, label):
             return concept
-    # After a colon stands who it is ("kiss: woman, man") or a detail ("person: red hair").
+    # After a colon is a person ("kiss: woman, man") or a detail ("person: red hair").
     words = re.findall(r"[^\s,:-]+", re.sub(r"^(kiss|couple with heart|globe .*):.*", r"\1", label))
     if words[0] == "globe":
         return "globe"
@@ -112,16 +113,16 @@ def read_emoji(package: Path) -> list[Emoji]:
         package: the unpacked package of names.
 
     Returns:
-        All emoji but flags of countries, letters, digits, buttons and one family by each of its
-        many make-ups; no skin tones.
+        All emoji except flags of countries, letters, digits, buttons, and families by their
+        members; without skin tones.
     """
     subgroups = _read(package, "meta/groups.json")["subgroups"]
     chinese = {entry["hexcode"]: entry for entry in _read(package, "zh/data.json")}
     found = []
     for entry in sorted(_read(package, "en/data.json"), key=lambda entry: entry.get("order", 0)):
-        # What has no subgroup are the letters that country flags are made of.
+        # Only the letters of country flags have no subgroup.
         subgroup = subgroups.get(str(entry.get("subgroup")), "alphanum")
-        # Two dozen families differ in who is in them, and vendors draw them as bare outlines now.
+        # Two dozen families differ in their members, and newer drawings of them are outlines.
         if subgroup in _TEXT_SUBGROUPS or re.match("family: (man|woman)", entry["label"]):
             continue
         translation = chinese[entry["hexcode"]]
@@ -139,5 +140,5 @@ def read_emoji(package: Path) -> list[Emoji]:
     return found
 
 
-def _read(package: Path, name: str) -> list | dict:
+def _read(package: Path, name: str) -> Any:
     return json.loads((package / name).read_text("utf-8"))

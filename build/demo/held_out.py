@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from ram_triton.errors import PackageError
+from ram_triton.cli import guarded
 
 from demo.dataset import join_tags
 from demo.drawings import Drawing, find_drawings
@@ -50,7 +50,7 @@ def choose_drawings(packages: Path) -> list[tuple[Drawing, list[str]]]:
     """
     emoji = read_emoji(fetch_package(NAMES, packages))
     tags = read_tags()
-    tags_of = {one.hexcode: [tag for tag in tags if tag.stands_on(one)] for one in emoji}
+    tags_of = {one.hexcode: [tag for tag in tags if tag.describes(one)] for one in emoji}
     unseen = hold_out_concepts(join_tags(emoji, tags_of))
     candidates = [
         drawing
@@ -86,7 +86,5 @@ def main(packages: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs/demo/packages"))
-    except PackageError as error:
-        raise SystemExit(f"demo.held_out: {error}") from None
+    packages = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs/demo/packages")
+    sys.exit(guarded("demo.held_out", lambda: main(packages)))

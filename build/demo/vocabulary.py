@@ -1,7 +1,7 @@
-"""The demo model's vocabulary: its tags in two languages, and which emoji each stands on.
+"""The demo model's vocabulary: its tags in two languages, and the emoji that each describes.
 
-`PYTHONPATH=build python -m demo.vocabulary PACKAGES` prints what a person needs to review it, and
-writes the tag lists that the model is trained and served with.
+`.venv/bin/python -m demo.vocabulary PACKAGES` prints what a reviewer needs, and writes the tag
+lists that the model is trained and served with.
 """
 
 import re
@@ -18,14 +18,14 @@ FOLDER = Path(__file__).parent / "vocabulary"
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag, and the rule that says which emoji it stands on: see vocabulary/rules.toml.
+    """A tag, and the rule for the emoji that it describes: see vocabulary/rules.toml.
 
     Attributes:
         name: in English.
         name_zh: in Chinese.
         words: words of an emoji's label; "=word" is the whole label.
         subgroups: Unicode's subgroups.
-        not_words: words that rule an emoji out.
+        not_words: words of the labels of emoji that it does not describe.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Tag:
     subgroups: tuple[str, ...] = ()
     not_words: tuple[str, ...] = ()
 
-    def stands_on(self, emoji: Emoji) -> bool:
-        """Tell whether a picture of the emoji shows what the tag says."""
+    def describes(self, emoji: Emoji) -> bool:
+        """Return whether the tag describes a picture of the emoji."""
         if any(_matches(words, emoji.label) for words in self.not_words):
             return False
         return emoji.subgroup in self.subgroups or any(
@@ -53,7 +53,7 @@ def read_tags(rules: Path = FOLDER / "rules.toml") -> list[Tag]:
         The tags, English and Chinese names unique.
 
     Raises:
-        ValueError: a rule has a setting that does not exist, or two tags share a name.
+        ValueError: a rule has an unknown setting, or two tags share a name.
     """
     tags = []
     for name, rule in tomllib.loads(rules.read_text("utf-8")).items():
@@ -71,35 +71,35 @@ def read_tags(rules: Path = FOLDER / "rules.toml") -> list[Tag]:
 
 
 def write_lists(tags: list[Tag], folder: Path = FOLDER) -> None:
-    """Write the names as RAM's own lists: one a line, both files in the same order."""
+    """Write the names as RAM's own lists: one per line, both files in the same order."""
     for file, language in (("ram_tag_list.txt", "name"), ("ram_tag_list_chinese.txt", "name_zh")):
         lines = "".join(getattr(tag, language) + "\n" for tag in tags)
         (folder / file).write_text(lines, "utf-8")
 
 
 def rank_chinese_name(tag: Tag, emoji: list[Emoji]) -> tuple[int | None, list[str]]:
-    """Look for a tag's Chinese name among the Chinese keywords of the emoji it stands on.
+    """Rank a tag's Chinese name among the Chinese keywords of the emoji that it describes.
 
-    Each keyword is scored by its emoji and the tag's emoji: how many they share, of all they have
-    (Jaccard). A name far down the list, or absent, calls for a second look.
+    A keyword's score is the Jaccard index of its emoji and the tag's emoji. A name with a low rank,
+    or without one, should be reviewed.
 
     Args:
         tag: the tag.
         emoji: all emoji.
 
     Returns:
-        The name's place (0 is the best), None where no such emoji has the keyword; and the three
-        best keywords.
+        The name's rank (0 is the best), None if no such emoji has the keyword; and the three best
+        keywords.
     """
-    stands = {one.hexcode for one in emoji if tag.stands_on(one)}
+    described = {one.hexcode for one in emoji if tag.describes(one)}
     keywords: dict[str, set[str]] = {}
     for one in emoji:
         for keyword in one.keywords_zh:
             keywords.setdefault(keyword, set()).add(one.hexcode)
     score = {
-        keyword: len(stands & found) / len(stands | found)
+        keyword: len(described & found) / len(described | found)
         for keyword, found in keywords.items()
-        if stands & found
+        if described & found
     }
     ranked = sorted(score, key=lambda keyword: (-score[keyword], keyword))
     return ranked.index(tag.name_zh) if tag.name_zh in score else None, ranked[:3]
@@ -112,7 +112,7 @@ def _matches(words: str, label: str) -> bool:
 
 
 def _split(text: str) -> str:
-    """Return the words of a text between spaces, so that "in" finds whole words only."""
+    """Return the words of a text between spaces, so that "in" finds only whole words."""
     return " " + " ".join(re.findall(r"[^\s:,()!-]+", text.lower())) + " "
 
 
@@ -125,7 +125,7 @@ def main(packages: Path) -> None:
     emoji = read_emoji(fetch_package(NAMES, packages))
     tags = read_tags()
     for tag in tags:
-        found = [one.label for one in emoji if tag.stands_on(one)]
+        found = [one.label for one in emoji if tag.describes(one)]
         place, best = rank_chinese_name(tag, emoji)
         fit = f"place {place + 1}" if place is not None else f"no keyword; best {' '.join(best)}"
         print(f"{tag.name} {tag.name_zh} ({fit}) on {len(found)}: {', '.join(found)}")

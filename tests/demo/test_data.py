@@ -50,13 +50,13 @@ def test_wrong_rules_are_refused(tmp_path, rules, message):
     assert message in str(error.value)
 
 
-def test_tag_stands_on_whole_words_of_a_label():
+def test_tag_describes_whole_words_of_a_label():
     tag = Tag("ant", "蚂蚁", words=("ant", "=bug"), not_words=("toy",))
-    assert tag.stands_on(make_emoji("Ant"))
-    assert tag.stands_on(make_emoji("bug"))
-    assert not tag.stands_on(make_emoji("elephant"))
-    assert not tag.stands_on(make_emoji("bug spray"))
-    assert not tag.stands_on(make_emoji("toy ant"))
+    assert tag.describes(make_emoji("Ant"))
+    assert tag.describes(make_emoji("bug"))
+    assert not tag.describes(make_emoji("elephant"))
+    assert not tag.describes(make_emoji("bug spray"))
+    assert not tag.describes(make_emoji("toy ant"))
 
 
 def test_chinese_name_is_ranked_by_the_emoji_it_shares():

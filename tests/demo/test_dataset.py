@@ -1,4 +1,4 @@
-"""Drawings become a data set: on three made-up packages, rendered for real."""
+"""Drawings become a data set: three made-up packages, really rendered."""
 
 import json
 
@@ -12,6 +12,7 @@ from demo.drawings import find_drawings
 from demo.emoji import Emoji
 from demo.packages import DRAWINGS
 from demo.render import render_svg, to_pixels
+from ram_triton.errors import FileError
 
 SQUARE = '<path fill="#f00" d="M0 0H5V10H0Z"/>'
 PACKAGES = {package.vendor: package for package in DRAWINGS}
@@ -112,7 +113,7 @@ def test_finished_run_replaces_the_data_set(tmp_path):
 
 
 def test_missing_data_set_says_how_to_make_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"run 'build/prepare_demo.py'"):
+    with pytest.raises(FileError, match=r"'make runs/demo/features.npy' makes it"):
         dataset.load_dataset(tmp_path)
 
 

@@ -8,9 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from demo import half_checkpoint as make_half_checkpoint
-from demo import prepare as prepare_demo
-from ram_triton.cli import main
+from demo import half_checkpoint, prepare
+from ram_triton.cli import main, run_module
 from ram_triton.commands import evaluate, train
 from ram_triton.errors import ConfigError
 from ram_triton.training.config import Config, Section, read_config
@@ -204,24 +203,20 @@ def test_evaluation_finds_before_its_work_what_it_cannot_write(run_folder, run, 
 
 
 @pytest.mark.parametrize("output", ["file/half.safetensors", "folder"])
-def test_half_a_checkpoint_that_can_not_be_written_is_a_line(
-    checkpoint, tmp_path, monkeypatch, capsys, output
-):
+def test_half_a_checkpoint_that_cannot_be_written_is_a_line(checkpoint, tmp_path, capsys, output):
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "full").mkdir(parents=True)
-    arguments = ["make_half_checkpoint.py", str(checkpoint), str(tmp_path / output)]
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert make_half_checkpoint.main() == 1
+    arguments = [str(checkpoint), str(tmp_path / output)]
+    assert run_module("demo.half_checkpoint", half_checkpoint, arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written" in line
 
 
 def test_the_demos_data_without_npm_is_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["prepare_demo.py", "--output", str(tmp_path / "demo")])
-    assert prepare_demo.main() == 1
+    assert run_module("demo.prepare", prepare, ["--output", str(tmp_path / "demo")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("prepare_demo: npm is missing")
+    assert line.startswith("demo.prepare: npm is missing")
 
 
 def test_the_demos_data_that_is_interrupted_is_a_line(tmp_path):
@@ -231,4 +226,4 @@ def test_the_demos_data_that_is_interrupted_is_a_line(tmp_path):
     script = [sys.executable, "-m", "demo.prepare", "--output", str(tmp_path / "demo")]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 130
-    assert done.stderr.splitlines() == ["prepare_demo: interrupted, run it again"]
+    assert done.stderr.splitlines() == ["demo.prepare: interrupted, run it again"]
