@@ -1,1 +1,16 @@
-"""What prints a table of the docs; each file is a script with `--help`."""
+"""Scripts that print the tables of the docs; each has `--help`.
+
+| `python -m experiments.NAME` | table |
+|---|---|
+| `decoding` | docs/images.md, what decoding costs |
+| `full_size` | docs/checkpoints.md, time and memory of a build |
+| `gpu` | docs/gpu.md, TensorRT beside PyTorch; part of `make test-gpu` |
+| `int8` | docs/performance.md, precision on a CPU |
+| `label_count` | docs/vocabularies.md, what labels cost |
+| `open_set` | docs/vocabularies.md, names that are no tags |
+| `operators` | docs/performance.md, where the engine's time goes |
+| `random_checkpoint` | none: it writes a checkpoint of RAM's own size for docs/performance.md |
+
+Like a subcommand of `ram-triton`, a script has `add_arguments` and `run`;
+`ram_triton.cli.run_module` runs it and reports errors in a line.
+"""

@@ -1,23 +1,24 @@
-"""Compare INT8 on the CPU with float32 and bfloat16: how fast it is, and what its tags are worth.
+"""Compare INT8 on the CPU with float32 and bfloat16: its speed, and the quality of its tags.
 
-Graphs are exported as `make model` does, and quantised by NNCF after pictures that calibrate them.
-All are timed by turns. With `--config`, the file that the model was trained by, their tags are
-compared with the right ones of a test split.
+Graphs are exported as `make model` does, and NNCF quantises them by pictures that calibrate. With
+`--config`, the file that the model was trained by, their tags are compared with the right ones of a
+test split.
 """
 
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import openvino
 import torch
-from ram_triton.bench.figure import Figure, take_turns
+from ram_triton.arguments import positive
 from ram_triton.bench.machine import cores, processor
-from ram_triton.cli import guarded
+from ram_triton.bench.measurement import Measurement, markdown_table, time_interleaved
+from ram_triton.cli import run_module
 from ram_triton.engines.pytorch import Tagger
 from ram_triton.errors import BenchmarkError
 from ram_triton.graphs.export import export_model
@@ -36,8 +37,6 @@ from ram_triton.training.evaluate import (
 )
 from ram_triton.training.manifest import Sample, read_samples
 from ram_triton.training.run_inputs import read_tags
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 HINT = "INFERENCE_PRECISION_HINT"
@@ -45,17 +44,8 @@ FLOAT32 = "float32"
 NAMES = {"f32": FLOAT32, "bf16": "bfloat16"}
 
 
-def main(command_line: Sequence[str] | None = None) -> int:
-    """Measure, print a table; returns the exit status."""
-    arguments = parse_arguments(command_line)
-    return guarded("measure_int8", lambda: report(arguments))
-
-
-def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
-    """Return the arguments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="FILE")
     add("--config", type=Path, metavar="FILE.toml", help="of the model's training, for its splits")
@@ -70,19 +60,51 @@ def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--calibrate",
-        type=int,
+        type=positive,
         default=128,
         metavar="COUNT",
         help="how many pictures calibrate at most (default: %(default)s)",
     )
-    add("--batches", type=int, nargs="+", default=[1, 8], metavar="SIZE", help="default: 1 8")
-    add("--repeats", type=int, default=5, help="of each timing (default: %(default)s)")
-    return parser.parse_args(command_line)
+    add(
+        "--batches",
+        type=positive,
+        nargs="+",
+        default=[1, 8],
+        metavar="SIZE",
+        help="default: 1 8",
+    )
+    add("--repeats", type=positive, default=5, help="of each timing (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the table."""
+    require_nncf()
+    model = load_model(arguments.checkpoint)
+    splits = Splits.read(arguments.config, model) if arguments.config else None
+    if splits:
+        pixels = splits.calibration(arguments.calibrate)
+    else:
+        batches = picture_batches(arguments.images, model.variant.image_size)
+        pixels = np.concatenate(list(batches))[: arguments.calibrate]
+    with tempfile.TemporaryDirectory() as folder:
+        taggers = make_taggers(model, pixels, Path(folder))
+    columns: dict[str, dict[str, object]] = {
+        f"images/s, batch of {size}": dict(speed(taggers, pixels, size, arguments.repeats))
+        for size in arguments.batches
+    }
+    if splits:
+        columns |= quality(taggers, splits, arguments.split)
+    print(
+        f"{model.variant}, calibrated on {len(pixels)} pictures, on {cores()} cores of "
+        f"{processor()}:\n"
+    )
+    rows = ([name, *(column[name] for column in columns.values())] for name in taggers)
+    print("\n".join(markdown_table(["", *columns], rows)))
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The images that a config tells of, and their right tags.
+    """The images that a training's config names, and their right tags.
 
     Attributes:
         config: the training's.
@@ -98,7 +120,7 @@ class Splits:
 
     @classmethod
     def read(cls, path: Path, model: RAM) -> "Splits":
-        """Read what a training config tells of.
+        """Read what a training's config names.
 
         Raises:
             ConfigError, ManifestError, VocabularyError: it is wrong.
@@ -109,10 +131,10 @@ class Splits:
         return cls(config, samples, images, model.variant.num_tags)
 
     def split(self, name: str) -> list[Sample]:
-        """Return a split's samples; raises BenchmarkError where there are none."""
+        """Return a split's samples; raises BenchmarkError if there are none."""
         if chosen := [sample for sample in self.samples if sample.split == name]:
             return chosen
-        raise BenchmarkError(f"no image is of the split '{name}'")
+        raise BenchmarkError(f"no image is in the split '{name}'")
 
     def calibration(self, count: int) -> np.ndarray:
         """Return pixels of training images, from all over the split, (count, S, S, 3) uint8."""
@@ -127,56 +149,6 @@ class Splits:
             return torch.from_numpy(tagger(pixels.numpy()))
 
         return score(tag, self.num_tags, self.split(name), self.images)
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """Print what was measured."""
-    require_nncf()
-    model = load_model(arguments.checkpoint)
-    splits = Splits.read(arguments.config, model) if arguments.config else None
-    if splits:
-        pixels = splits.calibration(arguments.calibrate)
-    else:
-        batches = picture_batches(arguments.images, model.variant.image_size)
-        pixels = np.concatenate(list(batches))[: arguments.calibrate]
-    with tempfile.TemporaryDirectory() as folder:
-        taggers = make_taggers(model, pixels, Path(folder))
-    table = Table("", *(f"images/s, batch of {size}" for size in arguments.batches))
-    columns = [speed(taggers, pixels, size, arguments.repeats) for size in arguments.batches]
-    if splits:
-        for name in ("mAP", "F1, micro", "F1, macro"):
-            table.add_column(f"{name}, {arguments.split}")
-        columns += worth(taggers, splits, arguments.split)
-    for name in taggers:
-        table.add_row(name, *(str(column[name]) for column in columns))
-    print(
-        f"{model.variant}, calibrated on {len(pixels)} pictures, on {cores()} cores of "
-        f"{processor()}:"
-    )
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagger]:
-    """Return the model in each precision; bfloat16 only where the processor has it.
-
-    Args:
-        model: in float32.
-        pixels: pictures that calibrate INT8, (pictures, S, S, 3) uint8.
-        folder: an empty one, for the graphs.
-    """
-    paths = [folder / path for path in (ENCODER, HEAD)]
-    export_model(model, *paths)
-    core = openvino.Core()
-    best = core.compile_model(paths[1], "CPU").get_property(HINT).get_type_name()
-    float32 = compile_pair(*map(core.read_model, paths), "f32")
-    taggers = {FLOAT32: float32.tag}
-    if best == "bf16":
-        taggers[NAMES[best]] = compile_pair(*map(core.read_model, paths), best).tag
-    embeds = [float32.encode(row[None]) for row in pixels]
-    encoder = quantise(core.read_model(paths[0]), [row[None] for row in pixels])
-    head = quantise(core.read_model(paths[1]), embeds)
-    name = f"INT8, the rest {NAMES.get(best, best)}"
-    return taggers | {name: compile_pair(encoder, head, best).tag}
 
 
 @dataclass(frozen=True)
@@ -201,32 +173,52 @@ def compile_pair(encoder: openvino.Model, head: openvino.Model, precision: str) 
     return Pair(*(openvino.compile_model(each, "CPU", properties) for each in (encoder, head)))
 
 
+def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagger]:
+    """Return the model in each precision; in bfloat16 only if the processor has it.
+
+    Args:
+        model: in float32.
+        pixels: pictures that calibrate INT8, (pictures, S, S, 3) uint8.
+        folder: an empty one, for the graphs.
+    """
+    paths = [folder / path for path in (ENCODER, HEAD)]
+    export_model(model, *paths)
+    core = openvino.Core()
+    best = core.compile_model(paths[1], "CPU").get_property(HINT).get_type_name()
+    float32 = compile_pair(*map(core.read_model, paths), "f32")
+    taggers = {FLOAT32: float32.tag}
+    if best == "bf16":
+        taggers[NAMES[best]] = compile_pair(*map(core.read_model, paths), best).tag
+    embeds = [float32.encode(row[None]) for row in pixels]
+    encoder = quantise(core.read_model(paths[0]), [row[None] for row in pixels])
+    head = quantise(core.read_model(paths[1]), embeds)
+    name = f"INT8, the rest {NAMES.get(best, best)}"
+    return taggers | {name: compile_pair(encoder, head, best).tag}
+
+
 def speed(
     taggers: dict[str, Tagger], pixels: np.ndarray, batch: int, repeats: int
-) -> dict[str, Figure]:
-    """Return each one's images a second."""
+) -> dict[str, Measurement]:
+    """Return each one's images per second."""
     chosen = pixels[np.arange(batch) % len(pixels)]
-    ways = {name: lambda tag=tag: tag(chosen) for name, tag in taggers.items()}
-    taken = take_turns(ways, repeats, np.random.default_rng(0))
-    return {
-        name: Figure(tuple(1000 * batch / value for value in figure.values))
-        for name, figure in taken.items()
-    }
+    ways = {name: partial(tagger, chosen) for name, tagger in taggers.items()}
+    taken = time_interleaved(ways, repeats, np.random.default_rng(0))
+    return {name: each.map(lambda ms: 1000 * batch / ms) for name, each in taken.items()}
 
 
-def worth(taggers: dict[str, Tagger], splits: Splits, name: str) -> list[dict[str, str]]:
-    """Return each one's mAP and F1s on a split, at thresholds that float32 chose on validation."""
+def quality(taggers: dict[str, Tagger], splits: Splits, name: str) -> dict[str, dict[str, object]]:
+    """Return columns of mAP and F1 on a split, at thresholds that float32 chose on validation."""
     validation = splits.config.data.validation_split
     thresholds = best_thresholds(*splits.score(taggers[FLOAT32], validation))
-    columns: list[dict[str, str]] = [{}, {}, {}]
+    columns: dict[str, dict[str, object]] = {"mAP": {}, "F1, micro": {}, "F1, macro": {}}
     for precision, tagger in taggers.items():
         targets, scores = splits.score(tagger, name)
         found = detect(targets, scores > thresholds)
         figures = mean_average_precision(targets, scores), found["micro"].f1, found["macro"].f1
-        for column, figure in zip(columns, figures, strict=True):
+        for column, figure in zip(columns.values(), figures, strict=True):
             column[precision] = f"{figure:.4f}"
-    return columns
+    return {f"{title}, {name}": column for title, column in columns.items()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_module("experiments.int8", sys.modules[__name__]))

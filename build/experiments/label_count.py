@@ -1,52 +1,61 @@
-"""Measure what labels cost: the head that takes them with each request, against the fixed one.
+"""Print what labels cost: the head that takes them with each request, beside the fixed one.
 
-The head is of full size (145 image tokens, 512 wide, two layers) with weights of noise; the engine
-is the CPU profile's. Prints a table for the README.
+The head has its full size (145 image tokens, 512 wide, two layers) and random weights; the engine
+is the CPU profile's.
 """
 
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import openvino
+from ram_triton.arguments import positive
+from ram_triton.bench.measurement import markdown_table, time_interleaved
+from ram_triton.cli import run_module
 from ram_triton.graphs.export import export_head, export_open_head
 from ram_triton.model.noise import published_variant, random_model
 
 COUNTS = (10, 214, 1000, 4585)  # 214: OpenImages' tags in RAM's paper
 TAGS = 4585
+FIXED = "fixed"
 
 
-def main(command_line: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit status."""
-    arguments = parse_arguments(command_line)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add("--runs", type=positive, default=10, help="of each (default: %(default)s)")
+    add("--tags", type=positive, default=TAGS, help="of the fixed head (default: %(default)s)")
+    add("--counts", type=positive, nargs="+", default=COUNTS, help="default: 10 214 1000 4585")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, and print the table."""
     with tempfile.TemporaryDirectory(prefix="ram-labels-") as folder:
-        heads = compile_heads(Path(folder))
-    times = measure(heads, arguments.runs)
-    fixed = times["fixed"]
-    print(f"| labels | share of {TAGS:,} | time | of the fixed head's |\n|---|---|---|---|")
-    print(f"| fixed, {TAGS:,} | | {1000 * fixed:.0f} ms | 1 |")
-    for count in COUNTS:
-        taken = times[str(count)]
-        print(f"| {count:,} | {count / TAGS:.3f} | {1000 * taken:.1f} ms | {taken / fixed:.3f} |")
-    return 0
+        heads = compile_heads(Path(folder), arguments.tags, arguments.counts)
+    taken = time_interleaved(heads, arguments.runs, np.random.default_rng(0))
+    fixed = taken[FIXED]
+    rows: list[tuple[object, ...]] = [(f"{FIXED}, {arguments.tags:,}", "", fixed, 1)]
+    for count in arguments.counts:
+        share = f"{count / arguments.tags:.3f}"
+        rows.append((f"{count:,}", share, taken[str(count)], taken[str(count)].over(fixed)))
+    head = ("labels", f"share of {arguments.tags:,}", "ms", "of the fixed head's")
+    print("\n".join(markdown_table(head, rows)))
 
 
-def compile_heads(folder: Path) -> dict[str, Callable[[], object]]:
+def compile_heads(folder: Path, tags: int, counts: list[int]) -> dict[str, Callable[[], object]]:
     """Return what runs the fixed head, and the other one with each number of labels."""
     # The encoder is not needed, and may be small.
     small = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
-    model = random_model(replace(published_variant("swin_l", 384, TAGS), **small))
+    model = random_model(replace(published_variant("swin_l", 384, tags), **small))
     export_head(model, folder / "fixed.onnx")
     export_open_head(model, folder / "open.onnx")
-    hint = {"PERFORMANCE_HINT": "LATENCY"}
-    core = openvino.Core()
     fixed, opened = (
-        core.compile_model(folder / f"{name}.onnx", "CPU", hint) for name in ("fixed", "open")
+        openvino.Core().compile_model(folder / name, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        for name in ("fixed.onnx", "open.onnx")
     )
     variant, random = model.variant, np.random.default_rng(0)
     shape = 1, variant.num_tokens, variant.image_width
@@ -57,29 +66,8 @@ def compile_heads(folder: Path) -> dict[str, Callable[[], object]]:
         inputs = {"image_embeds": image_embeds, "label_embeds": labels[:count].copy()}
         return lambda: opened(inputs)
 
-    return {"fixed": lambda: fixed(image_embeds)} | {str(c): run_open(c) for c in COUNTS}
-
-
-def measure(heads: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Return each one's fastest run in seconds: what else the machine does only slows one down.
-
-    They run by turns, so that all meet the same machine.
-    """
-    times: dict[str, list[float]] = {name: [] for name in heads}
-    for _ in range(runs + 1):  # the first warms up
-        for name, head in heads.items():
-            started = time.perf_counter()
-            head()
-            times[name].append(time.perf_counter() - started)
-    return {name: min(taken[1:]) for name, taken in times.items()}
-
-
-def parse_arguments(command_line: Sequence[str] | None) -> argparse.Namespace:
-    """Return the arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=10, help="of each (default: %(default)s)")
-    return parser.parse_args(command_line)
+    return {FIXED: lambda: fixed(image_embeds)} | {str(c): run_open(c) for c in counts}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_module("experiments.label_count", sys.modules[__name__]))

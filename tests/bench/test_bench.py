@@ -11,10 +11,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from PIL import Image
-from ram_triton.bench.ways import ENGINE, GRPC, PYTORCH
+from ram_triton.bench.candidates import ENGINE, GRPC, PYTORCH
+from ram_triton.bench.report import OVER_ENGINE, OVER_PRODUCT, OVER_PYTORCH
 from ram_triton.graphs.int8 import quantise_pair
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.layout import ENCODER, HEAD, INT8_ENCODER, INT8_HEAD
+from ram_triton.server import LOOPBACK, Ports
 from support.pipeline import PICTURES, run_command
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +73,19 @@ def test_the_table_compares_pytorch_the_engine_and_grpc(short_run):
         ("engine alone", "float32", "2", "1"),
         *(("Triton through gRPC", "float32", batch, clients) for batch in "12" for clients in "12"),
     ]
-    assert "tag F1 1.0000 on 7 images" in short_run[0].stdout
+    assert "tag F1 1.0000 on" in short_run[0].stdout
+
+
+def test_the_time_it_takes_is_shown_before_anything_is_measured(short_run):
+    first, second, *_ = short_run[0].stderr.splitlines()
+    assert first.endswith("take at least 0.0 minutes, more if a request takes longer")
+    assert second == "warming up: PyTorch, batch 1, 1 clients"
+
+
+def test_a_small_models_table_explains_what_weighs_in_it_and_one_round_has_no_spread(short_run):
+    table = short_run[0].stdout
+    assert "The engines take only" in table and "ms per request here" in table
+    assert " to " not in next(line for line in table.splitlines() if line.startswith("| PyTorch"))
 
 
 def test_the_json_says_on_what_and_of_what_it_was_measured(measured):
@@ -110,15 +124,12 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
     assert clients == sorted({1, measured["machine"]["cores"]})
     assert measured["postprocessor_ms"]["median"] > 0
     assert measured["matrix_product"]["products_of_an_image"] > 1e6
-    assert set(measured["marks"]) >= {
-        "gRPC, times PyTorch's throughput, batch of 1",
-        "Triton's own time, share of the engine's, batch of 2",
-        "engine, share of the matrix product, batch of 1",
-    }
-    assert not any("PNG" in mark for mark in measured["marks"]), "both ways are the same"
+    marks = {(mark["name"], mark["batch"]) for mark in measured["marks"]}
+    assert marks >= {(OVER_PYTORCH, 1), (OVER_ENGINE, 2), (OVER_PRODUCT, 1)}
+    assert not any("PNG" in name for name, _ in marks), "both ways are the same"
     if len(clients) > 1:
         several = f"on {clients[1]} cores, {clients[1]} clients, times one client's throughput"
-        assert f"preprocessor {several}" in measured["marks"]
+        assert (f"preprocessor {several}", None) in marks
 
 
 def test_int8_is_measured_where_the_config_chooses_it(repository, tmp_path):
@@ -145,7 +156,7 @@ def test_int8_is_measured_where_the_config_chooses_it(repository, tmp_path):
     )
     assert process.returncode == 0, process.stderr
     rows = json.loads((tmp_path / "out" / "bench.json").read_text())["throughput"]
-    assert [(row["way"], row["precision"]) for row in rows] == [
+    assert [(row["name"], row["precision"]) for row in rows] == [
         ("engine alone", "INT8"),
         ("Triton through gRPC", "INT8"),
     ]
@@ -206,13 +217,13 @@ def test_a_picture_that_is_cut_short_is_one_line(repository, tmp_path):
     assert result.returncode == 1 and line.startswith(f"ram-triton bench: {picture}: ")
 
 
-def test_an_output_that_can_not_be_written_is_told_before_measuring(repository, tmp_path):
+def test_an_output_that_cannot_be_written_is_reported_before_measuring(repository, tmp_path):
     (tmp_path / "file").touch()
     result = bench("--repository", repository, "--output", tmp_path / "file")
     assert (result.returncode, result.stdout) == (1, "")
     assert (
         result.stderr.strip()
-        == f"ram-triton bench: {tmp_path / 'file'}: cannot be written (File exists)"
+        == f"ram-triton bench: {tmp_path / 'file'}: cannot be written (Not a directory)"
     )
 
 
@@ -226,7 +237,7 @@ def test_seconds_must_be_a_number_from_0_on(seconds, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: (root / "ram/1/manifest.json").unlink(), "holds no model"),
+        (lambda root: (root / "ram/1/manifest.json").unlink(), "contains no model"),
         (lambda root: (root / "ram_head/1/model.onnx").write_bytes(b""), "is not the graph"),
     ],
     ids=["no model", "another graph"],
@@ -247,6 +258,16 @@ def test_the_checkpoint_of_another_model_is_refused(repository, tmp_path):
     other.write_bytes(b"other")
     result = bench("--repository", repository, "--checkpoint", other)
     assert result.returncode == 1
-    assert result.stderr.strip() == (
-        f"ram-triton bench: {other}: is not the checkpoint that {repository} was built of"
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith(
+        f"ram-triton bench: {other}: the repository was built from another checkpoint, 'tiny.pth'"
     )
+
+
+def test_a_server_that_does_not_answer_is_one_line(repository, tmp_path):
+    port = Ports.free().grpc
+    arguments = ("--repository", repository, "--images", PICTURES, "--output", tmp_path)
+    result = bench(*arguments, "--server", f"{LOOPBACK}:{port}")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"ram-triton bench: {LOOPBACK}:{port}: ")
+    assert "Traceback" not in result.stderr

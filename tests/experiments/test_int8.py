@@ -3,28 +3,32 @@
 import sys
 
 import pytest
-from experiments import int8 as measure_int8
+from experiments import int8
+from ram_triton.cli import run_module
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def run(*arguments):
+    return run_module("experiments.int8", int8, list(map(str, arguments)))
+
+
 def test_each_precision_has_its_speed(checkpoint, capsys):
-    assert measure_int8.main(["--checkpoint", str(checkpoint), "--repeats", "1"]) == 0
-    told = capsys.readouterr().out
-    assert "calibrated on 7 pictures" in told
-    assert "│ float32" in told and "│ INT8, the rest" in told
+    assert run("--checkpoint", checkpoint, "--repeats", 1, "--calibrate", 7) == 0
+    table = capsys.readouterr().out
+    assert "calibrated on 7 pictures" in table
+    assert "| float32 " in table and "| INT8, the rest" in table
 
 
 def test_without_nncf_one_line_says_how_to_install_it(checkpoint, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    assert measure_int8.main(["--checkpoint", str(checkpoint)]) == 1
-    assert capsys.readouterr().err == (
-        "measure_int8: NNCF is missing: 'make .venv/.installed-int8' installs it\n"
-    )
+    assert run("--checkpoint", checkpoint) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("experiments.int8: NNCF is missing: ")
 
 
-def test_a_config_that_is_missing_is_told_in_one_line(checkpoint, tmp_path, capsys):
+def test_a_config_that_is_missing_is_one_line(checkpoint, tmp_path, capsys):
     missing = tmp_path / "none.toml"
-    assert measure_int8.main(["--checkpoint", str(checkpoint), "--config", str(missing)]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("measure_int8: ") and str(missing) in said and said.count("\n") == 1
+    assert run("--checkpoint", checkpoint, "--config", missing) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("experiments.int8: ") and str(missing) in line

@@ -2,18 +2,22 @@
 
 import re
 
-from experiments.operators import main
+from experiments import operators
+from ram_triton.cli import run_module
 
 
-def test_operators_are_told_with_shares_that_add_up(repository, capsys):
-    assert main(["--repository", str(repository), "--runs", "1"]) == 0
-    told = capsys.readouterr().out
-    rows = dict(re.findall(r"^\| (.+) \| [\d.]+ \| ([\d.]+) \|$", told, re.M))
+def test_the_operators_shares_add_up(repository, capsys):
+    arguments = ["--repository", str(repository), "--runs", "1"]
+    assert run_module("experiments.operators", operators, arguments) == 0
+    table = capsys.readouterr().out
+    rows = dict(re.findall(r"^\| (.+?) +\| +[\d.]+ +\| ([\d.]+) +\|$", table, re.M))
     assert rows.pop("all") == "1.000"
     assert abs(sum(map(float, rows.values())) - 1) < 0.02
     assert any(name.startswith("FullyConnected, ") for name in rows)
 
 
-def test_a_folder_without_a_model_is_told_in_a_line(tmp_path, capsys):
-    assert main(["--repository", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"measure_operators: {tmp_path}: holds no model\n"
+def test_a_folder_without_a_model_is_one_line(tmp_path, capsys):
+    arguments = ["--repository", str(tmp_path)]
+    assert run_module("experiments.operators", operators, arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"experiments.operators: {tmp_path}: contains no model")

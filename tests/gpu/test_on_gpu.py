@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from experiments import gpu as measure_gpu
-from experiments.contestants import choose_engine
+from experiments import gpu
+from experiments.gpu import choose_engine
+from ram_triton.cli import run_module
 from ram_triton.engines.cuda_device import first_device
 from ram_triton.engines.loaded_engine import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.engines.pytorch import torch_tagger
@@ -109,7 +110,7 @@ def test_plans_are_made_and_verified(engine, repository, checkpoint, tmp_path, c
 def test_figures_are_told_with_the_name_of_the_gpu(engine, engines, checkpoint, capsys):
     arguments = ["--engine", engine, "--checkpoint", str(checkpoint), "--batches", "1", "32"]
     quick = ["--repeats", "2", "--seconds", "0.01", "--warm-up", "0.1"]
-    assert measure_gpu.main([*arguments, *quick]) == 0
+    assert run_module("experiments.gpu", gpu, [*arguments, *quick]) == 0
     told = capsys.readouterr().out
     assert torch.cuda.get_device_name() in told
     assert "float16, compiled" in told and "| both | 32 |" in told

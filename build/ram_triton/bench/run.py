@@ -2,54 +2,86 @@
 
 import contextlib
 import itertools
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import tritonclient.grpc as grpc
+import numpy.typing as npt
 
-from ram_triton.bench.answers import Reference
-from ram_triton.bench.compute import INT8, count_products, matrix_product
-from ram_triton.bench.contest import Competitor, hold
-from ram_triton.bench.decoding import QUALITY, WEB, measure_decoding, sample_pictures
-from ram_triton.bench.device import Device
-from ram_triton.bench.machine import cores, describe_machine, peak_memory
-from ram_triton.bench.photographs import encode, make_picture
-from ram_triton.bench.postprocessing import measure_postprocessing
-from ram_triton.bench.result import Result
-from ram_triton.bench.ways import (
+from ram_triton.bench.candidates import (
     ENGINE,
     GRPC,
     PYTORCH,
-    Client,
+    Candidate,
+    Expected,
     load_engine,
-    preprocessor_competitor,
+    preprocessor_candidate,
+    product_candidate,
     pytorch_tagger,
-    tagger_competitor,
+    run_rounds,
+    tagger_candidate,
+    triton_candidate,
 )
+from ram_triton.bench.machine import (
+    INT8,
+    Device,
+    cores,
+    count_products,
+    describe_machine,
+    matrix_product,
+    peak_memory,
+)
+from ram_triton.bench.preprocessing import (
+    QUALITY,
+    WEB,
+    encode,
+    make_picture,
+    measure_decoding,
+    measure_postprocessing,
+    sample_pictures,
+)
+from ram_triton.bench.report import Result
 from ram_triton.engines.pytorch import onnx_tagger
 from ram_triton.engines.pytorch import run as tag_all
 from ram_triton.errors import BenchmarkError
+from ram_triton.files import sha256
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.variant import Variant
-from ram_triton.parity.compare import FLOAT32
+from ram_triton.parity.compare import FLOAT32, Agreement, compare
+from ram_triton.parity.files import read_repository, require_checkpoint
 from ram_triton.parity.limits import LIMITS
 from ram_triton.parity.pictures import picture_batches, picture_files
+from ram_triton.parity.server import Deployment
 from ram_triton.repository import layout
-from ram_triton.repository.repository import Repository, sha256
 from ram_triton.server import TritonServer
 from ram_triton.server_code import Vocabulary, preprocess
 
 PHOTOGRAPHS = 8  # as many as the largest default batch, so that none is in it twice
 
+# Called before each turn with the candidate and the number of its round, 0 while warming up.
+Show = Callable[[Candidate, int], None]
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure; `build/bench.py --help` tells of each."""
+    """What to measure, and how.
+
+    Attributes:
+        repository: the model repository.
+        checkpoint: the one that it was built from, for PyTorch; None leaves PyTorch out, and the
+            float32 graphs become the reference.
+        server: gRPC address of a server with this repository; None starts one on the CPU.
+        images: folder of pictures to tag; None makes photographs of 2 megapixels.
+        concurrencies: how many requests are on their way to the server at once.
+        batches: pictures per request.
+        rounds: how often everything is timed.
+        seconds: of one candidate in one round.
+        shrink: divides the sides of the preprocessor's pictures and of the machine's matrices.
+        seed: of the order of each round.
+    """
 
     repository: Path
     checkpoint: Path | None
@@ -57,125 +89,84 @@ class Settings:
     images: Path | None
     concurrencies: tuple[int, ...]
     batches: tuple[int, ...]
-    repeats: int
+    rounds: int
     seconds: float
     shrink: int
     seed: int
 
+    @property
+    def turns(self) -> int:
+        """How many turns of `seconds` all rounds have together."""
+        taggers = 2 if self.checkpoint else 1
+        compared = len(self.batches) * (taggers + len(self.concurrencies))
+        return self.rounds * (compared + 1 + len(preprocessor_clients()))  # 1: matrix product
 
-def run(settings: Settings, tell: Callable[[Competitor, int], None]) -> Result:
-    """Measure everything.
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the settings name, read and checked.
+
+    Attributes:
+        manifest: the repository's.
+        vocabulary: its tags.
+        variant: sizes of its model.
+        pictures: encoded.
+        pixels: of the pictures, (pictures, size, size, 3) uint8.
+        device: what everything is computed on.
+    """
+
+    manifest: dict[str, Any]
+    vocabulary: Vocabulary
+    variant: Variant
+    pictures: Sequence[bytes]
+    pixels: npt.NDArray[np.uint8]
+    device: Device
+
+    @classmethod
+    def read(cls, settings: Settings) -> "Inputs":
+        """Read the repository and the pictures.
+
+        Raises:
+            RepositoryError, ParityError: there is no model, or it is not of this checkpoint.
+            BenchmarkError: a graph is not the one that was built.
+            PictureError: the folder has no pictures, or one cannot be read.
+        """
+        manifest, vocabulary = read_repository(settings.repository)
+        if settings.checkpoint:
+            require_checkpoint(settings.checkpoint, manifest)
+        else:
+            require_built_graphs(settings.repository, manifest)
+        variant = Variant.from_dict(manifest["variant"])
+        pictures, pixels = read_pictures(settings.images, variant.image_size)
+        device = Device.choose(settings.repository, settings.server)
+        return cls(manifest, vocabulary, variant, pictures, pixels, device)
+
+
+def require_built_graphs(root: Path, manifest: dict[str, Any]) -> None:
+    """Check that the float32 graphs are those that the build compared with PyTorch.
 
     Raises:
-        BenchmarkError, CheckpointError, PictureError: something does not fit the repository.
-        EngineError, EngineConfigError: the engine cannot be loaded.
-        ServerError, InferenceServerException: the server does not start, or refuses a request.
-        ParityError: something that was timed gave one.
+        BenchmarkError: one is not.
     """
-    manifest = read_manifest(settings)
-    variant = Variant.from_dict(manifest["variant"])
-    size = variant.image_size
-    vocabulary = Vocabulary.load(settings.repository / layout.VOCABULARY)
-    random = np.random.default_rng(settings.seed)
-    pictures, pixels = read_pictures(settings, size)
-    device = Device.choose(settings.repository, settings.server)
-    engine, precision = load_engine(settings.repository, device.name)
-    if precision == "plans":
-        precision = manifest["half"]["precision"]  # plans are made of these graphs alone
-    singly = [pixels[index : index + 1] for index in range(len(pixels))]
-    pytorch = None
-    if settings.checkpoint:
-        model = load_model(settings.checkpoint)
-        pytorch = pytorch_tagger(model, device.name)
-    graphs = settings.repository / layout.ENCODER, settings.repository / layout.HEAD
-    exact = pytorch or onnx_tagger(*graphs)
-    limits = {"float32": FLOAT32, INT8: INT8_LIMITS, **LIMITS}[precision]
-    reference = Reference(tag_all(exact, singly), vocabulary)
-    with _served(settings) as (server, address), grpc.InferenceServerClient(address) as triton:
-        client = Client(triton, pictures)
-        logits = client.logits()
-        served = reference.accept(GRPC, logits, limits)
-        alone = reference.accept(ENGINE, tag_all(engine, singly), limits)
-        competitors = [
-            tagger_competitor(way, name, tagger, pixels, batch, expected)
-            for batch in settings.batches
-            for way, name, tagger, expected in (
-                (PYTORCH, "float32", pytorch, reference),
-                (ENGINE, precision, engine, alone),
-            )
-            if tagger
-        ]
-        competitors += [
-            client.competitor(precision, batch, clients, served)
-            for batch, clients in itertools.product(settings.batches, settings.concurrencies)
-        ]
-        multiply, per_product = matrix_product(precision, device.name, settings.shrink)
-        product = Competitor(
-            "matrix product", precision, 1, 1, 1, lambda _: multiply(), lambda *_: None
-        )
-        hold([*competitors, product], settings.repeats, settings.seconds, random, tell)
-        samples = list(sample_pictures(settings.shrink))
-        name, encoded = samples[0]
-        preprocessor = [
-            preprocessor_competitor(triton, name, encoded, preprocess(encoded, size), clients)
-            for clients in sorted({1, cores()})
-        ]
-        hold(preprocessor, settings.repeats, settings.seconds, random, tell)
-        measure = partial(
-            measure_decoding, image_size=size, repeats=settings.repeats, random=random
-        )
-        return Result(
-            machine=describe_machine(triton.get_server_metadata().version, device),
-            model={
-                "variant": str(variant),
-                "checkpoint": manifest["checkpoint"],
-                "note": manifest["note"],
-            },
-            settings={name: str(value) for name, value in asdict(settings).items()},
-            agreement=reference.compare(logits),
-            competitors=competitors,
-            product=product,
-            products=(per_product, count_products(variant)),
-            preprocessor=preprocessor,
-            decodings=[measure(*sample) for sample in samples],
-            postprocessing=measure_postprocessing(vocabulary, settings.repeats, random),
-            memory=peak_memory(server) if server else None,
-        )
+    for name, expected in manifest["artefacts"].items():
+        path = root / name
+        if path.name.startswith(layout.FLOAT32_GRAPH) and sha256(path) != expected:
+            raise BenchmarkError(f"{path}: is not the graph that was built and compared")
 
 
-def read_manifest(settings: Settings) -> dict:
-    """Return the repository's manifest, once graphs and checkpoint are known to be its own.
-
-    Raises:
-        BenchmarkError: there is none, or something is not what it says.
-    """
-    root, checkpoint = settings.repository, settings.checkpoint
-    manifest = Repository(root).manifest()
-    if manifest is None:
-        raise BenchmarkError(f"{root}: holds no model, run 'make model' or 'make demo' first")
-    if checkpoint is None:  # then the graphs are the reference
-        for name, expected in manifest["artefacts"].items():
-            path = root / name
-            if path.name.startswith("model.onnx") and sha256(path) != expected:
-                raise BenchmarkError(f"{path}: is not the graph that was built and compared")
-    elif not checkpoint.is_file():
-        raise BenchmarkError(f"{checkpoint}: no such file")
-    elif sha256(checkpoint) != manifest["checkpoint"]["sha256"]:
-        raise BenchmarkError(f"{checkpoint}: is not the checkpoint that {root} was built of")
-    return manifest
-
-
-def read_pictures(settings: Settings, image_size: int) -> tuple[list[bytes], np.ndarray]:
+def read_pictures(
+    folder: Path | None, image_size: int
+) -> tuple[Sequence[bytes], npt.NDArray[np.uint8]]:
     """Return encoded pictures, those of a folder or photographs made here, and their pixels.
 
     The pixels are (pictures, image_size, image_size, 3) uint8.
 
     Raises:
-        PictureError: the folder holds none, or one that cannot be read.
+        PictureError: the folder has no pictures, or one that cannot be read.
     """
-    if settings.images:
-        pixels = np.concatenate(list(picture_batches(settings.images, image_size, (1,))))
-        return [path.read_bytes() for path in picture_files(settings.images)], pixels
+    if folder:
+        pixels = np.concatenate(list(picture_batches(folder, image_size, (1,))))
+        return [path.read_bytes() for path in picture_files(folder)], pixels
     photographs = [
         encode(make_picture(*WEB, seed=seed), "JPEG", quality=QUALITY)
         for seed in range(PHOTOGRAPHS)
@@ -183,25 +174,123 @@ def read_pictures(settings: Settings, image_size: int) -> tuple[list[bytes], np.
     return photographs, np.stack([preprocess(each, image_size) for each in photographs])
 
 
+def run(settings: Settings, log: Callable[[str], None], show: Show) -> Result:
+    """Measure everything.
+
+    Args:
+        settings: what to measure.
+        log: called with a line before anything takes long.
+        show: called before each turn.
+
+    Raises:
+        BenchmarkError, RepositoryError, CheckpointError, PictureError: something does not fit the
+            repository.
+        EngineError, EngineConfigError: the engine cannot be loaded.
+        ServerError: the server does not start, or refuses a request.
+        ParityError: an answer is wrong.
+    """
+    inputs = Inputs.read(settings)
+    log(
+        f"{settings.turns} turns of {settings.seconds:g} s take at least "
+        f"{settings.turns * settings.seconds / 60:.1f} minutes, more if a request takes longer"
+    )
+    random = np.random.default_rng(settings.seed)
+    with running_server(settings) as (server, address), Deployment(address) as deployment:
+        candidates, agreement, precision = make_candidates(settings, inputs, deployment)
+        multiply, per_product = matrix_product(precision, inputs.device.name, settings.shrink)
+        product = product_candidate(multiply, precision)
+        run_rounds([*candidates, product], settings.rounds, settings.seconds, random, show)
+        samples = list(sample_pictures(settings.shrink))
+        size = inputs.variant.image_size
+        name, encoded = samples[0]
+        preprocessor = [
+            preprocessor_candidate(deployment, name, encoded, preprocess(encoded, size), clients)
+            for clients in preprocessor_clients()
+        ]
+        run_rounds(preprocessor, settings.rounds, settings.seconds, random, show)
+        return Result(
+            machine=describe_machine(deployment.version(), inputs.device),
+            model={
+                "variant": str(inputs.variant),
+                "checkpoint": inputs.manifest["checkpoint"],
+                "note": inputs.manifest["note"],
+            },
+            settings={name: str(value) for name, value in asdict(settings).items()},
+            agreement=agreement,
+            candidates=candidates,
+            product=product,
+            products=(per_product, count_products(inputs.variant)),
+            preprocessor=preprocessor,
+            decodings=[
+                measure_decoding(name, encoded, size, settings.rounds, random)
+                for name, encoded in samples
+            ],
+            postprocessing=measure_postprocessing(inputs.vocabulary, settings.rounds, random),
+            memory=peak_memory(server) if server else None,
+        )
+
+
+def make_candidates(
+    settings: Settings, inputs: Inputs, deployment: Deployment
+) -> tuple[list[Candidate], Agreement, str]:
+    """Load PyTorch and the engine, and compare what they and the server answer to each picture.
+
+    Returns:
+        The candidates, how far the server's logits agree with PyTorch's, and what the engine
+        computes in.
+
+    Raises:
+        ParityError: an answer differs by more than the limits.
+    """
+    device, pixels = inputs.device.name, inputs.pixels
+    singly = [pixels[index : index + 1] for index in range(len(pixels))]
+    engine, precision = load_engine(settings.repository, device)
+    if precision == "plans":
+        precision = inputs.manifest["half"]["precision"]  # plans are made only of these graphs
+    if settings.checkpoint:
+        pytorch = pytorch_tagger(load_model(settings.checkpoint), device)
+        exact = tag_all(pytorch, singly)
+    else:
+        pytorch = None
+        graphs = settings.repository / layout.ENCODER, settings.repository / layout.HEAD
+        exact = tag_all(onnx_tagger(*graphs), singly)
+    limits = {"float32": FLOAT32, INT8: INT8_LIMITS, **LIMITS}[precision]
+    logits = np.concatenate([deployment.answer([each])[1] for each in inputs.pictures])
+    from_server = Expected.accept(GRPC, exact, logits, limits)
+    from_engine = Expected.accept(ENGINE, exact, tag_all(engine, singly), limits)
+    from_pytorch = Expected(exact, FLOAT32.logit_difference)
+    candidates = []
+    for batch in settings.batches:
+        if pytorch:
+            candidates.append(
+                tagger_candidate(PYTORCH, "float32", pytorch, pixels, batch, from_pytorch)
+            )
+        candidates.append(tagger_candidate(ENGINE, precision, engine, pixels, batch, from_engine))
+    for batch, clients in itertools.product(settings.batches, settings.concurrencies):
+        candidates.append(
+            triton_candidate(
+                deployment,
+                precision,
+                inputs.pictures,
+                batch,
+                clients,
+                from_server,
+                inputs.vocabulary,
+            )
+        )
+    return candidates, compare(exact, logits, inputs.vocabulary), precision
+
+
+def preprocessor_clients() -> list[int]:
+    """Return for how many clients the served preprocessor is measured: one, and one per core."""
+    return sorted({1, cores()})
+
+
 @contextlib.contextmanager
-def _served(settings: Settings) -> Iterator[tuple[TritonServer | None, str]]:
-    """Yield a server and its gRPC address; no server where it was started elsewhere."""
+def running_server(settings: Settings) -> Iterator[tuple[TritonServer | None, str]]:
+    """Yield a server and its gRPC address; no server if it was started elsewhere."""
     if settings.server:
         yield None, settings.server
         return
     with TritonServer(settings.repository) as server:
         yield server, server.grpc
-
-
-def require_writable(folder: Path) -> None:
-    """Make a folder, and check that files can be written there, before anything takes long.
-
-    Raises:
-        BenchmarkError: they cannot; the message says why.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BenchmarkError(f"{folder}: cannot be written ({error.strerror})") from error

@@ -1,10 +1,11 @@
 """Measure how fast a repository tags pictures here, beside PyTorch, and where the time goes.
 
-Everything is measured in turn, in a random order, repeatedly, and every answer is compared with
-PyTorch's: a wrong one fails the benchmark.
+Everything is measured in rounds, in a random order, and every answer is compared with PyTorch's: a
+wrong one fails the benchmark.
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ram_triton.arguments import add_repository, not_negative, positive
 from ram_triton.repository.layout import PROJECT
 
 if TYPE_CHECKING:
-    from ram_triton.bench.contest import Competitor
+    from ram_triton.bench.candidates import Candidate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="of the model, for PyTorch; without it the float32 graphs are the reference",
+        help="the one that the repository was built from, for PyTorch; without it the float32 "
+        "graphs are the reference",
     )
     add(
         "--server",
@@ -35,56 +37,77 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         type=Path,
         metavar="DIR",
-        help="pictures to tag (default: some of 2 megapixels, made here)",
+        help="pictures to tag (default: photographs of 2 megapixels, made here)",
     )
-    add("--concurrency", type=positive, nargs="+", default=[1, 2, 4], metavar="CLIENTS")
-    add("--batch", type=positive, nargs="+", default=[1, 8], metavar="IMAGES")
+    add(
+        "--concurrency",
+        type=positive,
+        nargs="+",
+        default=[1, 2, 4],
+        metavar="CLIENTS",
+        help="requests at once to the server (default: 1 2 4)",
+    )
+    add(
+        "--batch",
+        type=positive,
+        nargs="+",
+        default=[1, 8],
+        metavar="IMAGES",
+        help="images per request (default: 1 8)",
+    )
     add("--repeats", type=positive, default=5, help="rounds of everything (%(default)s)")
-    add("--seconds", type=not_negative, default=3, help="of each turn (%(default)s)")
+    add("--seconds", type=not_negative, default=3, help="of each thing in each round (%(default)s)")
     add(
         "--shrink",
         type=positive,
         default=1,
         metavar="TIMES",
-        help="smaller pictures and matrices for the preprocessor's and the machine's own figures",
+        help="smaller pictures and matrices for the preprocessor's and the machine's own figures, "
+        "to try things out",
     )
-    add("--seed", type=int, default=0, help="of the order of turns")
-    add("--output", type=Path, default=PROJECT / "runs" / "bench", metavar="DIR")
+    add("--seed", type=int, default=0, help="of the order in each round")
+    add(
+        "--output",
+        type=Path,
+        default=PROJECT / "runs" / "bench",
+        metavar="DIR",
+        help="folder for bench.json and bench.png (default: the project's runs/bench)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, write JSON and picture."""
-    from ram_triton.bench import chart, table
-    from ram_triton.bench.run import Settings, require_writable, run
+    from ram_triton.bench import report
+    from ram_triton.bench.run import Settings, run
+    from ram_triton.files import require_writable_folder, write_atomically
 
     output = arguments.output
-    require_writable(output)
-    result = run(
-        Settings(
-            repository=arguments.repository,
-            checkpoint=arguments.checkpoint,
-            server=arguments.server,
-            images=arguments.images,
-            concurrencies=tuple(arguments.concurrency),
-            batches=tuple(arguments.batch),
-            repeats=arguments.repeats,
-            seconds=arguments.seconds,
-            shrink=arguments.shrink,
-            seed=arguments.seed,
-        ),
-        show_turn,
+    require_writable_folder(output)
+    settings = Settings(
+        repository=arguments.repository,
+        checkpoint=arguments.checkpoint,
+        server=arguments.server,
+        images=arguments.images,
+        concurrencies=tuple(arguments.concurrency),
+        batches=tuple(arguments.batch),
+        rounds=arguments.repeats,
+        seconds=arguments.seconds,
+        shrink=arguments.shrink,
+        seed=arguments.seed,
     )
+    result = run(settings, lambda line: print(line, file=sys.stderr), show_turn)
     print(file=sys.stderr)
-    print("\n".join(table.lines(result)))
-    result.write(output / "bench.json")
-    chart.draw(result, output / "bench.png")
+    print("\n".join(report.lines(result)))
+    contents = json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(output / "bench.json", contents)
+    report.draw(result, output / "bench.png")
     print(f"\nWritten: {output / 'bench.json'}, {output / 'bench.png'}")
 
 
-def show_turn(competitor: "Competitor", turn: int) -> None:
+def show_turn(candidate: "Candidate", number: int) -> None:
     """Show on stderr what is being measured."""
-    what = f"{competitor.way}, batch {competitor.batch}, {competitor.concurrency} clients"
-    line = f"round {turn}: {what}" if turn else f"warming up: {what}"
+    what = f"{candidate.name}, batch {candidate.batch}, {candidate.concurrency} clients"
+    line = f"round {number}: {what}" if number else f"warming up: {what}"
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
     else:
