@@ -1,6 +1,6 @@
 """Tag one picture over HTTP: a server whose port is open can still be unable to infer.
 
-Needs Python alone. Exit status 0 where the answer is a tag, else 1 with one line that says why.
+Needs only Python. Exit status 0 if the answer is a tag, else 1 with one line of reason.
 """
 
 import argparse
@@ -18,7 +18,7 @@ SHOWN = 200  # characters of a server's message
 
 
 class HealthError(RuntimeError):
-    """The server does not tag; the message says why, in one line."""
+    """The server does not tag; the message is the reason, in one line."""
 
 
 def tag(url: str, picture: Path, timeout: float) -> tuple[str, float]:
@@ -33,7 +33,7 @@ def tag(url: str, picture: Path, timeout: float) -> tuple[str, float]:
         The tag's English name and its score.
 
     Raises:
-        HealthError: there is no server, or its answer is no tag.
+        HealthError: there is no server, or its answer has no tag.
     """
     image = base64.b64encode(picture.read_bytes()).decode()
     request = {
@@ -72,7 +72,7 @@ def read_answer(answer: object) -> tuple[str, float]:
             return name, float(score)
     except (KeyError, TypeError, ValueError):
         pass
-    raise HealthError(f"the answer holds no tag: {json.dumps(answer)[:SHOWN]}")
+    raise HealthError(f"the answer contains no tag: {json.dumps(answer)[:SHOWN]}")
 
 
 def main() -> int:

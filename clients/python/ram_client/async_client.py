@@ -87,7 +87,7 @@ class AsyncRamClient:
         return protocol.read_embeddings(await self._infer(request))
 
     async def is_ready(self) -> bool:
-        """Whether the server has the model loaded; Unavailable or Timeout where none answers."""
+        """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
         try:
             return await self._triton.is_model_ready(self.model, client_timeout=self.timeout)
         except InferenceServerException as error:

@@ -17,7 +17,7 @@ from .files import IMAGE_SUFFIXES, find_images
 from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
 from .tag import Tag
 
-SETTINGS = ("threshold", "top_k", "exclude", "labels")  # hold for all files
+SETTINGS = ("threshold", "top_k", "exclude", "labels")  # apply to all files
 # How the server's message begins; it names a label by its place.
 SETTING_ERRORS = (*(f"{name}:" for name in SETTINGS), "labels[")
 
@@ -98,7 +98,7 @@ async def _in_order(
 ) -> AsyncIterator[Result]:
     """The function's results in the order of the items, `concurrency` calls at a time.
 
-    One slow call does not stop the others, but only so many results wait for it.
+    A slow call does not stop the others, but the number of results that wait for it is limited.
     """
     slots = asyncio.Semaphore(concurrency)
 
@@ -123,7 +123,7 @@ async def _in_order(
 
 
 async def _raise_if_all_will_fail(client: AsyncRamClient, error: RamError) -> None:
-    """Raise the error where all other files will meet it too: one line then says it all."""
+    """Raise the error that all other files would meet too: one line is then enough."""
     if isinstance(error, InvalidRequest):
         if str(error).startswith(SETTING_ERRORS):
             raise error
@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         "--labels",
         type=_names,
         metavar="FILE",
-        help="look for the tags in this file alone, a name a line, rather than the model's own",
+        help="look only for the tags in this file, one name per line, instead of the model's own",
     )
     add = parser.add_argument_group("output").add_mutually_exclusive_group().add_argument
     add(
@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="output",
         action="store_const",
         const=JsonLines,
-        help="one JSON object a line and file, as soon as it is known",
+        help="one JSON object per file, a line each, as soon as it is known",
     )
     add = parser.add_argument_group("speed").add_argument
     add(
@@ -203,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=60.0,
         metavar="S",
-        help="seconds a file may take, retries included (default: %(default)g)",
+        help="seconds per file, retries included (default: %(default)g)",
     )
     parser.add_argument("--version", action="version", version=f"ram-tag {__version__}")
     parser.set_defaults(output=Tables)
@@ -231,7 +231,7 @@ def _names(file: str) -> list[str]:
         raise argparse.ArgumentTypeError(f"{file}: {reason}") from error
     for number, line in enumerate(lines, 1):
         if "\t" in line.strip():
-            raise argparse.ArgumentTypeError(f"{file}, line {number}: holds more than a name")
+            raise argparse.ArgumentTypeError(f"{file}, line {number}: contains more than a name")
     return [line.strip() for line in lines if line.strip()]
 
 

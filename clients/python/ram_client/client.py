@@ -20,7 +20,7 @@ class RamClient:
 
     server: "host:port" of Triton's gRPC endpoint. The connection is made on first use.
     timeout: seconds a call may take, retries included; None waits without limit.
-    retries: 0..4; how often a call is repeated that ended in UNAVAILABLE (no connection, a full
+    retries: 0..4; how often a call that ended in UNAVAILABLE is repeated (no connection, a full
         queue), after 0.2 s, 0.4 s, 0.8 s, 1.6 s, each give or take a fifth.
     model: the name the ensemble is served under.
     credentials: for TLS, e.g. `grpc.ssl_channel_credentials()`; None is plain text.
@@ -53,14 +53,14 @@ class RamClient:
         exclude: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
     ) -> list[Tag]:
-        """The things in `image`, highest score first; an empty list where there is nothing.
+        """The things in `image`, highest score first; an empty list if there is nothing.
 
         image: a path, the bytes of an encoded image (or its base64 or data: URL text, as bytes), or
             a Pillow image, which is sent as PNG: several times a JPEG's size, so prefer its path.
         threshold: in [0, 1], the score a tag must exceed; replaces the tags' own thresholds.
-        top_k: at most so many tags; 0 is no limit.
+        top_k: maximum number of tags; 0 means no limit.
         exclude: tags to leave out, by English or Chinese name.
-        labels: look for these alone, by name; the server refuses names that neither its tag list
+        labels: look only for these, by name; the server refuses names that neither its tag list
             nor its text encoder, if it has one, knows.
         """
         (tags,) = self.tag_batch(
@@ -104,7 +104,7 @@ class RamClient:
         return protocol.read_embeddings(self._infer(request))
 
     def is_ready(self) -> bool:
-        """Whether the server has the model loaded; Unavailable or Timeout where none answers."""
+        """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
         try:
             return self._triton.is_model_ready(self.model, client_timeout=self.timeout)
         except InferenceServerException as error:

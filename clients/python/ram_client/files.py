@@ -1,4 +1,4 @@
-"""The image files of the command line: which files a path stands for."""
+"""The image files of the command line: which files a path means."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The image of a request: whatever the caller holds, as the encoded bytes that are sent."""
+"""The image of a request: what the caller has, as the encoded bytes that are sent."""
 
 import io
 import os
@@ -12,9 +12,9 @@ from .errors import ImageUnreadable
 ImageLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image
 """A path, the bytes of an encoded image (JPEG, PNG, …), or a Pillow image."""
 
-MAX_BYTES = 2**31 - 1  # what a gRPC message can hold
+MAX_BYTES = 2**31 - 1  # what a gRPC message can contain
 
-# PNG holds none of these. F and LAB are missing: they have no agreed range to convert from.
+# PNG has none of these. F and LAB are missing: they have no agreed range to convert from.
 _MODE_FOR_PNG = {
     "CMYK": "RGB",
     "HSV": "RGB",
@@ -33,8 +33,8 @@ def encode(image: ImageLike) -> bytes:
     Files and bytes are sent as they are: only the server decodes them. A Pillow image becomes a
     PNG, which loses nothing, and keeps its EXIF orientation.
 
-    Raises ImageUnreadable where a file cannot be read or a picture cannot be encoded, TypeError
-    for anything that is no image.
+    Raises ImageUnreadable if a file cannot be read or a picture cannot be encoded, TypeError for
+    anything that is not an image.
     """
     if isinstance(image, bytes):
         return image
@@ -59,7 +59,7 @@ def _read(path: Path) -> bytes:
 
 
 def _to_16_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Mode I is 32 bits wide, but what Pillow holds in it is mostly a 16-bit grey image."""
+    """Mode I is 32 bits wide, but Pillow mostly keeps 16-bit grey images in it."""
     lowest, highest = image.getextrema()
     if lowest < 0 or highest > 0xFFFF:
         raise ValueError("32-bit pixels have no agreed range, convert the image to I;16 or L first")

@@ -16,7 +16,7 @@ from .tag import Tag
 
 
 class Tables:
-    """One small table a file, for people."""
+    """One small table per file, for people."""
 
     def __init__(self):
         self._console = Console(soft_wrap=True)
@@ -40,7 +40,7 @@ class Tables:
 
 
 class JsonLines:
-    """One JSON object a line and file, at once."""
+    """One JSON object per file, a line each, at once."""
 
     def add(self, file: Path, tags: list[Tag]) -> None:
         """Print one file's line."""
@@ -83,7 +83,7 @@ def print_error(message: object) -> None:
 
 
 class ProgressBar:
-    """A bar on stderr that makes room for other output; invisible where nobody watches."""
+    """A bar on stderr that makes room for other output; invisible if nobody watches."""
 
     def __init__(self, total: int):
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())

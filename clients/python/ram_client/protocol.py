@@ -40,8 +40,8 @@ def tag_request(
 ) -> dict[str, Any]:
     """The arguments of tritonclient's `infer` that ask for the tags of `images`.
 
-    The settings hold for all images of the request. Ranges are the server's to check; only what
-    the tensors cannot hold, or names to exclude beside labels, raises InvalidRequest here.
+    The settings apply to all images of the request. Ranges are the server's to check; only what
+    the tensors cannot contain, or names to exclude beside labels, raises InvalidRequest here.
     """
     tensors = tag_tensors(images, threshold=threshold, top_k=top_k, exclude=exclude, labels=labels)
     if labels is None:
@@ -125,7 +125,7 @@ def _encode_names(tensor: str, names: str | Iterable[str] | None) -> list[bytes]
     names = [names] if isinstance(names, str) else list(names or ())
     for name in names:
         if not isinstance(name, str):
-            raise InvalidRequest(f"{tensor}: {name!r} is no str")
+            raise InvalidRequest(f"{tensor}: {name!r} is not a str")
     try:
         return [name.encode() for name in names]
     except UnicodeEncodeError as error:

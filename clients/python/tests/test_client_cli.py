@@ -39,7 +39,7 @@ def test_a_list_of_labels_with_more_than_names_is_refused_with_its_line(ram_tag,
     (tmp_path / "mine.txt").write_text("cat\napple\t苹果\t0.3\n", encoding="utf-8")
     done = ram_tag("a.jpg", "--labels", "mine.txt")
     assert done.returncode == 2
-    assert lines(done.stderr)[-1].endswith("mine.txt, line 2: holds more than a name")
+    assert lines(done.stderr)[-1].endswith("mine.txt, line 2: contains more than a name")
 
 
 def test_the_table_marks_tags_that_are_not_the_models_own(capsys):
