@@ -41,20 +41,27 @@ ONE = np.array([1], np.float32)
 STEPS = ["ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess", "ram"]
 
 
-def bench(*arguments):
-    command = [sys.executable, "-m", "ram_triton", "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
-
-
 @pytest.fixture(scope="module")
 def short_run(repository, checkpoint, tmp_path_factory):
-    """A run on the tiny model: its process and the folder that it wrote to."""
+    """A run on the tiny model, as a process: it, and the folder that it wrote to."""
     output = tmp_path_factory.mktemp("bench")
-    process = bench(
-        "--repository", repository, "--checkpoint", checkpoint, *SHORT, "--output", output
-    )
+    arguments = "--repository", repository, "--checkpoint", checkpoint, *SHORT, "--output", output
+    command = [sys.executable, "-m", "ram_triton", "bench", *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert process.returncode == 0, process.stderr
     return process, output
+
+
+@pytest.fixture
+def bench(capsys):
+    """Run it here; returns the exit status, stdout, and the lines on stderr."""
+
+    def run(*arguments):
+        status = run_command("bench", arguments)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err.splitlines()
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +139,7 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
         assert (f"preprocessor {several}", None) in marks
 
 
-def test_int8_is_measured_where_the_config_chooses_it(repository, tmp_path):
+def test_int8_is_measured_where_the_config_chooses_it(bench, repository, tmp_path):
     chosen = shutil.copytree(repository, tmp_path / "models")
     pictures = list(picture_batches(PICTURES, 96, (1,)))
     quantise_pair(
@@ -143,24 +150,15 @@ def test_int8_is_measured_where_the_config_chooses_it(repository, tmp_path):
     for path in (INT8_ENCODER, INT8_HEAD):
         config = chosen / path.parts[0] / "configs" / "cpu.pbtxt"
         config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
-    process = bench(
-        "--repository",
-        chosen,
-        *SHORT,
-        "--batch",
-        1,
-        "--concurrency",
-        1,
-        "--output",
-        tmp_path / "out",
-    )
-    assert process.returncode == 0, process.stderr
+    arguments = "--repository", chosen, *SHORT, "--batch", 1, "--concurrency", 1
+    status, table, errors = bench(*arguments, "--output", tmp_path / "out")
+    assert status == 0, errors
     rows = json.loads((tmp_path / "out" / "bench.json").read_text())["throughput"]
     assert [(row["name"], row["precision"]) for row in rows] == [
         ("engine alone", "INT8"),
         ("Triton through gRPC", "INT8"),
     ]
-    assert "matrix product in INT8 does" in process.stdout
+    assert "matrix product in INT8 does" in table
 
 
 @pytest.mark.parametrize(
@@ -190,7 +188,7 @@ def test_a_picture_is_drawn(short_run):
         assert picture.format == "PNG" and picture.width > 800
 
 
-def test_a_wrong_answer_fails_it(repository, checkpoint, tmp_path):
+def test_a_wrong_answer_fails_it(bench, repository, checkpoint, tmp_path):
     wrong = shutil.copytree(repository, tmp_path / "models")
     path = wrong / "ram_head" / "1" / "model.onnx"
     head = onnx.load(path)
@@ -201,30 +199,29 @@ def test_a_wrong_answer_fails_it(repository, checkpoint, tmp_path):
     head.graph.node.append(onnx.helper.make_node("Add", ["right", "one"], [logits]))
     onnx.save(head, path)
     output = tmp_path / "out"
-    result = bench("--repository", wrong, "--checkpoint", checkpoint, *SHORT, "--output", output)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith(
+    arguments = "--repository", wrong, "--checkpoint", checkpoint, *SHORT
+    status, _, errors = bench(*arguments, "--output", output)
+    assert status == 1
+    assert errors[-1].startswith(
         "ram-triton bench: Triton through gRPC: a wrong answer: a logit is off by 1"
     )
     assert not any(output.iterdir())
 
 
-def test_a_picture_that_is_cut_short_is_one_line(repository, tmp_path):
+def test_a_picture_that_is_cut_short_is_one_line(bench, repository, tmp_path):
     picture = tmp_path / "cut.jpg"
     picture.write_bytes(next(PICTURES.glob("*.jpg")).read_bytes()[:500])
-    result = bench("--repository", repository, "--images", tmp_path, "--output", tmp_path / "out")
-    (line,) = result.stderr.strip().splitlines()
-    assert result.returncode == 1 and line.startswith(f"ram-triton bench: {picture}: ")
+    arguments = "--repository", repository, "--images", tmp_path
+    status, _, (line,) = bench(*arguments, "--output", tmp_path / "out")
+    assert status == 1 and line.startswith(f"ram-triton bench: {picture}: ")
 
 
-def test_an_output_that_cannot_be_written_is_reported_before_measuring(repository, tmp_path):
+def test_an_output_that_cannot_be_written_is_reported_before_measuring(bench, repository, tmp_path):
     (tmp_path / "file").touch()
-    result = bench("--repository", repository, "--output", tmp_path / "file")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert (
-        result.stderr.strip()
-        == f"ram-triton bench: {tmp_path / 'file'}: cannot be written (Not a directory)"
-    )
+    file = tmp_path / "file"
+    status, table, (line,) = bench("--repository", repository, "--output", file)
+    assert (status, table) == (1, "")
+    assert line == f"ram-triton bench: {file}: cannot be written (Not a directory)"
 
 
 @pytest.mark.parametrize("seconds", ["-5", "nan", "inf"])
@@ -243,31 +240,29 @@ def test_seconds_must_be_a_number_from_0_on(seconds, capsys):
     ids=["no model", "another graph"],
 )
 def test_a_repository_that_is_not_as_it_was_built_is_one_line(
-    repository, tmp_path, change, message
+    bench, repository, tmp_path, change, message
 ):
     strange = shutil.copytree(repository, tmp_path / "models")
     change(strange)
-    result = bench("--repository", strange)
-    assert (result.returncode, result.stdout) == (1, "")
-    (line,) = result.stderr.strip().splitlines()
+    status, table, (line,) = bench("--repository", strange, "--output", tmp_path)
+    assert (status, table) == (1, "")
     assert line.startswith(f"ram-triton bench: {strange}") and message in line
 
 
-def test_the_checkpoint_of_another_model_is_refused(repository, tmp_path):
+def test_the_checkpoint_of_another_model_is_refused(bench, repository, tmp_path):
     other = tmp_path / "other.pth"
     other.write_bytes(b"other")
-    result = bench("--repository", repository, "--checkpoint", other)
-    assert result.returncode == 1
-    (line,) = result.stderr.strip().splitlines()
+    arguments = "--repository", repository, "--checkpoint", other
+    status, _, (line,) = bench(*arguments, "--output", tmp_path)
+    assert status == 1
     assert line.startswith(
         f"ram-triton bench: {other}: the repository was built from another checkpoint, 'tiny.pth'"
     )
 
 
-def test_a_server_that_does_not_answer_is_one_line(repository, tmp_path):
+def test_a_server_that_does_not_answer_is_one_line(bench, repository, tmp_path):
     port = Ports.free().grpc
     arguments = ("--repository", repository, "--images", PICTURES, "--output", tmp_path)
-    result = bench(*arguments, "--server", f"{LOOPBACK}:{port}")
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith(f"ram-triton bench: {LOOPBACK}:{port}: ")
-    assert "Traceback" not in result.stderr
+    status, _, (_, line) = bench(*arguments, "--server", f"{LOOPBACK}:{port}")
+    assert status == 1
+    assert line.startswith(f"ram-triton bench: {LOOPBACK}:{port}: ")
