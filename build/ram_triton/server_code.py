@@ -141,4 +141,4 @@ def _config(model: str) -> str:
     from ram_triton.repository.configs import EngineConfig
 
     message = EngineConfig.read(DEFAULT_REPOSITORY / model / "config.pbtxt").model
-    return MessageToJson(message, preserving_proto_field_name=True)
+    return str(MessageToJson(message, preserving_proto_field_name=True))

@@ -11,7 +11,8 @@ from ram_triton.build import BuildRequest, build
 from ram_triton.engines.pytorch import onnx_tagger, torch_tagger
 from ram_triton.model.checkpoint import load_model
 from ram_triton.repository.layout import NONE
-from ram_triton.text_encoder.chosen import choose_text_encoder, embedder
+from ram_triton.text_encoder.checkpoint import load_text_encoder
+from ram_triton.text_encoder.templates import ram_templates
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
 from support.pipeline import PICTURES, run_command
 from support.ram_plus import plus_weights
@@ -133,11 +134,32 @@ def test_unknown_names_go_through_the_text_encoder(make, model, golden, encoder)
     np.testing.assert_allclose(vocabulary.thresholds, [0.5, 0.0012, 0.4])
 
 
-def test_a_function_may_stand_in_the_current_folder(make, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.path", list(sys.path))
-    (tmp_path / "encoder_here.py").write_text(ENCODER)
+@pytest.mark.parametrize(
+    "name",
+    ["encoder", "labels", "evaluate", "demo", "preprocess", "experiments", "ram_triton", "ram_tag"],
+)
+def test_a_module_in_the_current_folder_is_not_shadowed_by_ours(make, tmp_path, monkeypatch, name):
+    beside = f"beside_{name}"
+    (tmp_path / f"{beside}.py").write_text("SEVEN = 7")
+    (tmp_path / f"{name}.py").write_text(
+        f"import numpy as np\ndef embed(names):\n    from {beside} import SEVEN\n"
+        "    return np.full((len(names), 64), SEVEN)\n"
+    )
     monkeypatch.chdir(tmp_path)
-    assert make(["wombat"], text_encoder="encoder_here:embed")[:2] == (0, "")
+    path, ours = list(sys.path), sys.modules["ram_triton"]
+    status, said, folder = make(["wombat"], text_encoder=f"{name}:embed")
+    sys.modules.pop(beside)
+    assert (status, said) == (0, "")
+    assert (load_model(folder / "ram.safetensors").label_embed == 7).all()
+    assert (sys.path, sys.modules["ram_triton"]) == (path, ours)
+
+
+def test_a_package_in_the_current_folder_is_not_shadowed_by_ours(make, tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "__init__.py").write_text("")
+    (tmp_path / "demo" / "encoder.py").write_text(ENCODER)
+    monkeypatch.chdir(tmp_path)
+    assert make(["wombat"], text_encoder="demo.encoder:embed")[:2] == (0, "")
 
 
 def test_a_package_that_is_missing_is_told_with_what_installs_it(make, tmp_path, monkeypatch):
@@ -169,8 +191,8 @@ def test_a_folder_that_holds_a_clip_is_a_text_encoder_too(make, tmp_path):
     status, said, folder = make(["dragon", "tag 5"], text_encoder=clip)
     assert (status, said) == (0, "")
     label_embed = load_model(folder / "ram.safetensors").label_embed.detach().numpy()
-    embed = embedder(*choose_text_encoder(str(clip)))
-    np.testing.assert_allclose(label_embed[0], embed(["Dragon"])[0], atol=1e-6)
+    (expected,) = load_text_encoder(clip).embed(["Dragon"], ram_templates())
+    np.testing.assert_allclose(label_embed[0], expected, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(label_embed[0]), 1, atol=1e-5)
     (clip / "vocab.json").unlink()
     status, said, _ = make(["dragon"], text_encoder=clip, output=tmp_path / "other")
@@ -216,11 +238,14 @@ def test_unknown_names_without_a_text_encoder_are_all_told_with_what_is_missing(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"text_encoder": "noise_encoder:embed_narrowly"}, "embeddings of shape (1, 63) for 1"),
-        ({"text_encoder": "noise_encoder:embed_nothing"}, "are not all finite numbers"),
-        ({"text_encoder": "noise_encoder:no_function"}, "is no MODULE:FUNCTION"),
-        ({"text_encoder": "noise_encoder"}, "is no folder and no MODULE:FUNCTION"),
-        ({"text_encoder": "../clips/none"}, "'../clips/none' is no folder and no MODULE"),
+        (
+            {"text_encoder": "noise_encoder:embed_narrowly"},
+            "embeddings have the shape (1, 63) for 1",
+        ),
+        ({"text_encoder": "noise_encoder:embed_nothing"}, "contain NaN or infinite values"),
+        ({"text_encoder": "noise_encoder:no_function"}, "is not a function of its module"),
+        ({"text_encoder": "noise_encoder"}, "is not a folder or MODULE:FUNCTION"),
+        ({"text_encoder": "../clips/none"}, "'../clips/none' is not a folder or MODULE"),
         ({"text_encoder": "..none:embed"}, "cannot be imported (TypeError: "),
         ({"text_encoder": "none_such:embed"}, "cannot be imported (ModuleNotFoundError: "),
         ({"text_encoder": "wrong_encoder:embed"}, "cannot be imported (SyntaxError: "),
@@ -228,9 +253,9 @@ def test_unknown_names_without_a_text_encoder_are_all_told_with_what_is_missing(
         ({"text_encoder": "noise_encoder:embed_with_words"}, "did not return embeddings (Value"),
         ({"checkpoint": "none.pth"}, "none.pth: no such file"),
         ({"vocabulary": "none"}, "none: no such folder"),
-        ({"names": "none.txt"}, "none.txt: cannot be read"),
-        ({"default_threshold": "2"}, "--default-threshold: '2' is no threshold"),
-        ({"output": PICTURES}, "is there already"),
+        ({"names": "none.txt"}, "none.txt: No such file or directory"),
+        ({"default_threshold": "2"}, "--default-threshold: '2' is not a threshold"),
+        ({"output": PICTURES}, "exists already"),
         ({"output": "/proc/mine"}, "/proc/mine: cannot be written"),
     ],
 )

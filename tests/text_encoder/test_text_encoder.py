@@ -10,13 +10,11 @@ import tritonclient.grpc as grpc
 from ram_triton.engines.tensorrt import RTX, Network, load_tensorrt
 from ram_triton.errors import TextEncoderError
 from ram_triton.repository.configs import EngineConfig
-from ram_triton.repository.layout import FACTS, PLAN
+from ram_triton.repository.layout import FACTS, OPTIONAL_MODELS, PLAN
 from ram_triton.server import TritonServer
 from ram_triton.server_code import LabelText, Memory, pad, preprocess, sigmoid
 from ram_triton.text_encoder.checkpoint import load_text_encoder
-from ram_triton.text_encoder.chosen import read_templates
-from ram_triton.text_encoder.install import MODELS
-from ram_triton.text_encoder.templates import ram_templates
+from ram_triton.text_encoder.templates import choose_templates, ram_templates, read_templates
 from support.pipeline import run_command
 from support.requests_to_ram import ask, ask_open, tags_of
 from support.tiny_clip import WIDTH, save_for_open_clip, save_for_transformers, tiny_clip
@@ -262,7 +260,7 @@ def test_a_second_text_encoder_takes_the_firsts_place_and_edited_configs_stay(
     other = save_for_open_clip(tiny_clip("gelu"), tmp_path / "other")
     assert run_command("text-encoder", ["--checkpoint", str(other), "--repository", str(root)]) == 0
     assert '"5"' in config.read_text()
-    assert '"other"' in (root / "ram_open_text/1/text_encoder.json").read_text()
+    assert '/other"' in (root / "ram_open_text/1/text_encoder.json").read_text()
     first, second = (r / "ram_open_text_encoder/1/model.onnx" for r in (open_repository, root))
     assert first.read_bytes() != second.read_bytes()
     assert not any(plan.exists() for plan in plans)
@@ -313,14 +311,25 @@ def test_templates_may_be_ones_own(tmp_path):
     path = tmp_path / "templates.txt"
     path.write_text("a drawing of {a} {name}\n\n{name}\n")
     assert read_templates(path) == ["a drawing of {a} {name}", "{name}"]
-    for text in ("no name", "{name} {other}", "{name} {", ""):
-        path.write_text(text)
-        with pytest.raises(TextEncoderError, match=r"templates\.txt: "):
+    for text in ("no name", "{name} {other}", "{name} {"):
+        path.write_text(f"{{name}}\n{text}\n")
+        with pytest.raises(TextEncoderError, match=r"templates\.txt, line 2: .* is not a sentence"):
             read_templates(path)
+    path.write_text("\n")
+    with pytest.raises(TextEncoderError, match=r"templates\.txt: contains no sentences"):
+        read_templates(path)
+
+
+def test_rams_sentences_are_for_a_clip_only(tmp_path):
+    assert choose_templates("CLIP") == ram_templates()
+    with pytest.raises(TextEncoderError, match="sentence-BERT needs sentences of its own"):
+        choose_templates("sentence-BERT")
+    (tmp_path / "one.txt").write_text("a {name}")
+    assert choose_templates("sentence-BERT", tmp_path / "one.txt") == ["a {name}"]
 
 
 def test_every_model_that_is_added_has_its_configs():
-    assert sorted(path.name for path in MODELS.iterdir()) == [
+    assert sorted(path.name for path in OPTIONAL_MODELS.iterdir()) == [
         "ram_open_text",
         "ram_open_text_encoder",
     ]

@@ -1,7 +1,7 @@
-"""Lists of names: what is read of them, and that all faults are told at once."""
+"""Lists of names: what is read of them, and that all faults are reported at once."""
 
 import pytest
-from ram_triton.errors import VocabularyError
+from ram_triton.errors import SHOWN_PROBLEMS, FileError, VocabularyError
 from ram_triton.vocabulary.names import LONGEST_NAME, read_names
 from ram_triton.vocabulary.tag_lists import CHINESE
 
@@ -25,7 +25,7 @@ def faults(path):
     return str(refused.value).replace(f"{path}, ", "").splitlines()
 
 
-def test_plain_text_has_a_name_a_line(write):
+def test_plain_text_has_one_name_per_line(write):
     assert read(write("cat\n  hot dog \nBMW")) == [
         ("cat", None, None),
         ("hot dog", None, None),
@@ -55,7 +55,7 @@ def test_columns_that_mean_nothing_here_are_passed_over(write):
 
 
 def test_a_csv_file_without_a_column_of_names_is_refused(write):
-    assert "the first line names no column 'name'" in faults(write("cat,猫\n", "names.csv"))[0]
+    assert "the first line has no column 'name'" in faults(write("cat,猫\n", "names.csv"))[0]
 
 
 def test_a_published_folder_is_a_list_too(vocabulary_folder):
@@ -70,7 +70,7 @@ def test_lists_of_a_folder_that_are_not_equally_long_are_refused(tmp_path, vocab
     assert "has 1 lines, but ram_tag_list.txt has 2" in faults(tmp_path)[0]
 
 
-def test_all_faults_are_told_at_once_each_with_its_line(write):
+def test_all_faults_are_reported_at_once_each_with_its_line(write):
     long = "x" * (LONGEST_NAME + 1)
     path = write(
         f"cat\n\n{long}\n CAT\ndog,狗,2\nfox,狐狸,0.5,red\nowl,0.5\nbell\a\n,,\n"
@@ -78,25 +78,28 @@ def test_all_faults_are_told_at_once_each_with_its_line(write):
     )
     assert faults(path) == [
         "line 2: the name is empty",
-        f"line 3: '{'x' * 20}…' has 101 characters, 100 are allowed",
-        "line 4: 'CAT' stands in line 1 already",
-        "line 5: '2' is no threshold between 0 and 1",
-        "line 6: has 4 fields, not name, Chinese name and threshold",
-        "line 7: '0.5' stands where the Chinese name belongs",
-        "line 8: 'bell\\x07' holds characters that cannot be printed",
+        f"line 3: '{'x' * 20}…' has 101 characters, the limit is 100",
+        "line 4: duplicate name 'CAT', the first is in line 1",
+        "line 5: '2' is not a threshold from 0 to 1",
+        "line 6: 4 fields, expected name, Chinese name and threshold",
+        "line 7: '0.5' is in the place of the Chinese name",
+        "line 8: 'bell\\x07' contains characters that cannot be printed",
         "line 9: the name is empty",
         "line 10: the name is empty",
-        "line 12: 'Hot_Dog.' stands in line 11 already",
+        "line 12: duplicate name 'Hot_Dog.', the first is in line 11",
     ]
 
 
-def test_of_very_many_faults_the_first_are_told_and_the_rest_counted(write):
-    told = faults(write("\n" * 30))
-    assert (told[0], told[-1], len(told)) == ("line 1: the name is empty", "… and 10 more", 21)
+def test_of_very_many_faults_the_first_are_shown_and_the_rest_counted(write):
+    shown = faults(write("\n" * (SHOWN_PROBLEMS + 10)))
+    assert (shown[0], shown[-1]) == ("line 1: the name is empty", "… and 10 more")
+    assert len(shown) == SHOWN_PROBLEMS + 1
 
 
-def test_a_list_that_cannot_be_read_or_holds_nothing_is_refused(write, tmp_path):
-    assert "No such file" in faults(tmp_path / "none.txt")[0]
-    assert "holds no names" in faults(write(""))[0]
+def test_a_list_that_cannot_be_read_or_is_empty_is_refused(write, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_names(tmp_path / "none.txt")
+    assert "contains no names" in faults(write(""))[0]
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
-    assert "is not UTF-8" in faults(tmp_path / "latin.txt")[0]
+    with pytest.raises(FileError, match=r"latin\.txt, line 1: is not UTF-8"):
+        read_names(tmp_path / "latin.txt")

@@ -1,12 +1,23 @@
 """Vocabulary folders, good and bad."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from ram_triton.errors import VocabularyError
-from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
+from ram_triton.errors import FileError, VocabularyError
+from ram_triton.server_code import Vocabulary, fold
+from ram_triton.vocabulary.tag_lists import (
+    CHINESE,
+    ENGLISH,
+    THRESHOLDS,
+    read_vocabulary,
+    write_names,
+    write_vocabulary,
+)
 from support.pipeline import NUM_TAGS
+
+DEMO = Path(__file__).parents[2] / "build" / "demo" / "vocabulary"
 
 
 @pytest.fixture
@@ -40,9 +51,9 @@ def test_a_list_of_another_length_than_the_checkpoint_is_refused(folder, name):
 
 
 @pytest.mark.parametrize("text", ["high", "nan", "1.2", "-0.1"])
-def test_a_threshold_that_is_none_is_refused_with_its_line(folder, text):
+def test_a_wrong_threshold_is_refused_with_its_line(folder, text):
     edit(folder / THRESHOLDS, 7, text)
-    with pytest.raises(VocabularyError, match=rf"line 7: '{text}' is no threshold between 0 and 1"):
+    with pytest.raises(VocabularyError, match=rf"line 7: '{text}' is not a threshold from 0 to 1"):
         read_vocabulary(folder, NUM_TAGS)
 
 
@@ -52,9 +63,9 @@ def test_an_empty_name_is_refused_with_its_line(folder):
         read_vocabulary(folder, NUM_TAGS)
 
 
-def test_an_english_name_may_stand_only_once(folder):
+def test_an_english_name_may_occur_only_once(folder):
     edit(folder / ENGLISH, 9, "tag 2")
-    with pytest.raises(VocabularyError, match="the tag 'tag 2' stands there twice"):
+    with pytest.raises(VocabularyError, match="line 9: duplicate tag 'tag 2'"):
         read_vocabulary(folder, NUM_TAGS)
 
 
@@ -62,8 +73,35 @@ def test_a_missing_folder_list_or_encoding_is_refused(folder, tmp_path):
     with pytest.raises(VocabularyError, match="no such folder"):
         read_vocabulary(tmp_path / "none", NUM_TAGS)
     (folder / CHINESE).write_bytes("标签".encode("gb18030"))
-    with pytest.raises(VocabularyError, match="is not UTF-8"):
+    with pytest.raises(FileError, match="line 1: is not UTF-8"):
         read_vocabulary(folder, NUM_TAGS)
     (folder / CHINESE).unlink()
     with pytest.raises(VocabularyError, match="no such file"):
         read_vocabulary(folder, NUM_TAGS)
+
+
+def test_without_a_checkpoint_any_length_is_accepted_but_the_lists_must_agree(folder):
+    assert len(read_vocabulary(folder).tags) == NUM_TAGS
+    edit(folder / CHINESE, 5, None)
+    with pytest.raises(VocabularyError, match=f"{CHINESE}: has 39 lines, but {ENGLISH} has 40"):
+        read_vocabulary(folder)
+
+
+def test_written_lists_are_read_back_as_they_were(tmp_path):
+    vocabulary = Vocabulary(["cat", "dog"], ["猫", "狗"], np.array([0.68, 0.12345], np.float32))
+    write_vocabulary(vocabulary, tmp_path)
+    copy = read_vocabulary(tmp_path, 2)
+    assert (copy.tags, copy.tags_zh) == (vocabulary.tags, vocabulary.tags_zh)
+    np.testing.assert_array_equal(copy.thresholds, vocabulary.thresholds)
+    assert (tmp_path / THRESHOLDS).read_text() == "0.68\n0.12345\n"
+
+
+def test_names_alone_get_the_default_threshold(tmp_path):
+    write_names(["cat"], ["猫"], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [ENGLISH, CHINESE]
+    assert read_vocabulary(tmp_path).thresholds.tolist() == [np.float32(0.68)]
+
+
+def test_no_two_of_the_demos_tags_have_the_same_name():
+    tags = read_vocabulary(DEMO).tags
+    assert len({fold(tag) for tag in tags}) == len(tags) == 301

@@ -11,26 +11,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--checkpoint",
+        type=Path,
         required=True,
         metavar="DIR",
         help="folder of a CLIP (ViT-B/16 for published RAM) in transformers' or open_clip's "
-        "format, or of a sentence-BERT; 'demo' is that of the demo's labels",
+        "format, or of a sentence-BERT",
     )
     add_repository(parser, "model repository with the model")
     add(
         "--templates",
         type=Path,
         metavar="FILE",
-        help="sentences with {name} and, for its article, {a}, one per line (default: RAM's)",
+        help="sentences with {name} and optionally {a}, its article, one per line (default: RAM's)",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Load, export and install it."""
-    from ram_triton.text_encoder.chosen import choose_text_encoder
+    from ram_triton.text_encoder.checkpoint import load_text_encoder
     from ram_triton.text_encoder.install import install_text_encoder
+    from ram_triton.text_encoder.templates import choose_templates
 
-    encoder, templates = choose_text_encoder(arguments.checkpoint, arguments.templates)
+    encoder = load_text_encoder(arguments.checkpoint)
+    templates = choose_templates(encoder.kind, arguments.templates)
     print(f"{arguments.checkpoint}: {encoder.kind}, {encoder.tower.width} wide")
-    name = Path(arguments.checkpoint).name
+    name = "/".join(arguments.checkpoint.parts[-2:])
     install_text_encoder(encoder, templates, arguments.repository, name)

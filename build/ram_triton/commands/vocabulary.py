@@ -1,6 +1,6 @@
-"""Make a checkpoint that recognises a list of names, out of one that recognises others.
+"""Make a checkpoint that recognises a list of names, from one that recognises others.
 
-The result is a folder with a checkpoint and its tag lists, which `make model` takes like any
+The result is a folder with a checkpoint and its tag lists, which 'make model' takes like any
 other: the labels are embedded once, and folded into the head.
 """
 
@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="text, a name a line, a Chinese name and a threshold may follow after tabs or "
-        "commas; .csv with a header; or a folder with ram_tag_list.txt",
+        help="text with one name per line, optionally followed by a Chinese name and a threshold, "
+        "separated by tabs or commas; .csv with a header; or a folder with ram_tag_list.txt",
     )
     add("--output", type=Path, required=True, metavar="DIR", help="folder to make")
     add(
@@ -39,15 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--text-encoder",
         metavar="DIR|MODULE:FUNCTION",
-        help="what embedded the checkpoint's labels, for names that it does not know: a folder as "
-        "'make text-encoder' takes it; or a function that takes a list of names and returns "
-        "float32 (names, width)",
+        help="for names that the checkpoint does not know: the text encoder that produced its "
+        "label embeddings; a folder as for 'make text-encoder', or a function that takes a list of "
+        "names and returns float32 (names, width)",
+    )
+    add(
+        "--templates",
+        type=Path,
+        metavar="FILE",
+        help="sentences for a text encoder's folder, as for 'make text-encoder' (default: RAM's)",
     )
     add(
         "--default-threshold",
         metavar="SCORE",
-        help=f"for names that come without one (default: {NEW_THRESHOLD} where the checkpoint does "
-        f"not know them, {DEFAULT_THRESHOLD} where its lists say nothing)",
+        help=f"for names without one (default: {NEW_THRESHOLD} if the checkpoint does not know the "
+        f"name, {DEFAULT_THRESHOLD} if its lists do not specify it)",
     )
 
 
@@ -65,5 +71,6 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         arguments.vocabulary,
         arguments.text_encoder,
+        arguments.templates,
         threshold,
     )

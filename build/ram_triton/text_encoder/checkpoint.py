@@ -1,15 +1,16 @@
-"""A text encoder's folder to a module: transformers' and open_clip's CLIP, and sentence-BERT."""
+"""A text encoder's folder to PyTorch: transformers' and open_clip's CLIP, and sentence-BERT."""
 
 import contextlib
 import json
-import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -23,14 +24,14 @@ from transformers import (
 from transformers.utils import logging
 
 from ram_triton.errors import TextEncoderError
-from ram_triton.model import ram  # noqa: F401  (declares the operators that torchvision misses on a CPU)
-from ram_triton.text_encoder.towers import ClipTower, SentenceBertTower
+from ram_triton.model import ram  # noqa: F401  (declares operators that torchvision lacks on a CPU)
+from ram_triton.server_code import LabelText
 
 CLIP, SENTENCE_BERT = "CLIP", "sentence-BERT"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-MAX_TOKENS = 77  # CLIP's, and what the plan takes
-# open_clip's names of a block's parts, and transformers'.
+MAX_TOKENS = 77  # CLIP's, and the largest that the plan takes
+# The parts of a block: open_clip's names, and transformers'.
 BLOCK = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -40,31 +41,104 @@ BLOCK = {
 }
 
 
+class Tower(nn.Module):
+    """Tokens to embeddings of length 1.
+
+    Attributes:
+        width: numbers in an embedding.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embed (sentences, tokens) int32; returns (sentences, width)."""
+        embeds = self.pool(input_ids.long(), attention_mask.long())
+        return nn.functional.normalize(embeds, dim=-1)
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Make one vector of each sentence's tokens, int64."""
+        raise NotImplementedError
+
+
+class ClipTower(Tower):
+    """CLIP's text tower: the state of a sentence's last token, projected.
+
+    Padding follows the last token and attention is causal, so the mask only locates that token.
+    """
+
+    def __init__(self, model: CLIPTextModelWithProjection) -> None:
+        super().__init__(model.text_projection.out_features)
+        self.text, self.projection = model.text_model, model.text_projection
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return (sentences, width)."""
+        states = self.text(input_ids=input_ids).last_hidden_state
+        last = attention_mask.sum(1) - 1
+        projected: Tensor = self.projection(states[torch.arange(states.shape[0]), last])
+        return projected
+
+
+class SentenceBertTower(Tower):
+    """A sentence-BERT: the mean of a sentence's token states (Reimers and Gurevych 2019)."""
+
+    def __init__(self, model: BertModel) -> None:
+        super().__init__(model.config.hidden_size)
+        self.bert = model
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return (sentences, width)."""
+        output = self.bert(input_ids=input_ids, attention_mask=attention_mask)
+        states: Tensor = output.last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(1) / mask.sum(1)
+
+
 @dataclass(frozen=True)
 class TextEncoder:
     """A text encoder in PyTorch.
 
     Attributes:
-        kind: `CLIP` or `sentence-BERT`.
+        kind: `CLIP` or `SENTENCE_BERT`.
         tower: tokens and mask to embeddings.
-        tokenizer: neither pads nor truncates.
-        max_tokens: the most that a sentence may have.
+        tokenizer: does not pad or truncate.
+        max_tokens: the most per sentence.
     """
 
     kind: str
-    tower: nn.Module
+    tower: Tower
     tokenizer: Tokenizer
     max_tokens: int
 
+    def embed(self, names: Sequence[str], templates: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed names as the server does: (names, width) float32, each of length 1.
+
+        Args:
+            names: in the language of the text encoder.
+            templates: sentences with `{name}` and optionally `{a}`.
+        """
+        tokenizer = _copy(self.tokenizer)
+        tokenizer.enable_truncation(self.max_tokens)
+        text = LabelText(tokenizer, templates, self.tower.width)
+        embeds: npt.NDArray[np.float32] = text.embed(names, self.encode)
+        return embeds
+
+    def encode(self, ids: npt.NDArray[np.int32], mask: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+        """Embed tokens and their mask, (sentences, tokens); returns (sentences, width)."""
+        with torch.inference_mode():
+            embeds: Tensor = self.tower(torch.from_numpy(ids), torch.from_numpy(mask))
+        return embeds.numpy()
+
 
 def load_text_encoder(folder: Path) -> TextEncoder:
-    """Load a folder that holds config, weights and tokenizer; runs no code in it.
+    """Load a folder with config, weights and tokenizer; code in it does not run.
 
     Raises:
-        TextEncoderError: it is none of the formats, or something is missing or damaged.
+        TextEncoderError: its format is unknown, or something is missing or damaged.
     """
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if not folder.is_dir():
         raise TextEncoderError(f"{folder}: no such folder")
     with _explained(folder), torch.no_grad(), warnings.catch_warnings():
@@ -79,7 +153,7 @@ def load_text_encoder(folder: Path) -> TextEncoder:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             return TextEncoder(SENTENCE_BERT, tower.eval(), _plain(tokenizer), MAX_TOKENS)
     raise TextEncoderError(
-        f"{folder}: config.json tells of '{kind}', neither CLIP nor a sentence-BERT"
+        f"{folder}: the model type in config.json is '{kind}', expected a CLIP or a sentence-BERT"
     )
 
 
@@ -89,20 +163,24 @@ def _clip(model: CLIPTextModelWithProjection, folder: Path) -> TextEncoder:
     return TextEncoder(CLIP, ClipTower(model).eval(), _plain(tokenizer), length)
 
 
-def _pretrained(kind: type, folder: Path, **options: object) -> nn.Module:
-    model, told = kind.from_pretrained(
+def _pretrained(kind: Any, folder: Path, **options: object) -> Any:
+    model, loading = kind.from_pretrained(
         folder, local_files_only=True, output_loading_info=True, dtype=torch.float32, **options
     )
-    if missing := sorted(told["missing_keys"]):
+    if missing := sorted(loading["missing_keys"]):
         raise TextEncoderError(f"{folder}: the weights lack '{missing[0]}'")
     return model
 
 
-def _plain(tokenizer: object) -> Tokenizer:
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+def _plain(tokenizer: Any) -> Tokenizer:
+    plain = _copy(tokenizer.backend_tokenizer)
     plain.no_padding()
     plain.no_truncation()
     return plain
+
+
+def _copy(tokenizer: Tokenizer) -> Tokenizer:
+    return Tokenizer.from_str(tokenizer.to_str())
 
 
 def _load_open_clip(folder: Path) -> CLIPTextModelWithProjection:
@@ -123,7 +201,7 @@ def _load_open_clip(folder: Path) -> CLIPTextModelWithProjection:
     )
     found = [folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()]
     if not found:
-        raise TextEncoderError(f"{folder}: there is neither {' nor '.join(OPEN_CLIP_WEIGHTS)}")
+        raise TextEncoderError(f"{folder}: there is no {' or '.join(OPEN_CLIP_WEIGHTS)}")
     path = found[0]
     weights = (
         load_file(path)
@@ -135,8 +213,8 @@ def _load_open_clip(folder: Path) -> CLIPTextModelWithProjection:
 
 
 def _translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Name open_clip's text tower as transformers does; the vision tower is left out."""
-    # Newer models have their text tower under a name of its own.
+    """Give the weights of open_clip's text tower their names in transformers."""
+    # The vision tower is left out. Newer models have "text." before the names of the text tower.
     text = {k.removeprefix("text."): v for k, v in weights.items() if not k.startswith("visual.")}
     named = {
         "text_model.embeddings.token_embedding.weight": text["token_embedding.weight"],
@@ -162,7 +240,7 @@ def _translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @contextlib.contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Raise what the libraries raise over a folder as a `TextEncoderError`, in one line."""
+    """Turn the libraries' exceptions about a folder into a `TextEncoderError` with one line."""
     try:
         yield
     except TextEncoderError:
@@ -170,16 +248,6 @@ def _explained(folder: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else error
         raise TextEncoderError(f"{folder}: there is no {missing}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        SafetensorError,
-        pickle.UnpicklingError,
-        EOFError,
-    ) as error:
+    except Exception as error:  # damaged files raise nearly anything
         reason = " ".join(str(error).split())[:200]
         raise TextEncoderError(f"{folder}: {type(error).__name__}: {reason}") from error

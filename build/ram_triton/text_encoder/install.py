@@ -1,4 +1,4 @@
-"""Text encoder to models of a repository: export, check, install."""
+"""A text encoder to two models of a repository: export, check, install."""
 
 import json
 import shutil
@@ -13,15 +13,13 @@ import torch
 from ram_triton.errors import RepositoryError, TextEncoderError
 from ram_triton.graphs.export import OPSET
 from ram_triton.repository import layout as places
-from ram_triton.repository.layout import OPTIONAL_MODELS
 from ram_triton.repository.repository import Repository
 from ram_triton.server_code import LabelText, pad
 from ram_triton.text_encoder.checkpoint import TextEncoder
 
-MODELS = OPTIONAL_MODELS
 SETTINGS = "text_encoder.json"
 CHECKED = ("cat", "hot dog", "a very long name of something that nobody has ever seen", "猫")
-TOLERANCE = 1e-4  # of numbers of vectors of length 1
+TOLERANCE = 1e-4  # between numbers of vectors of length 1
 
 
 def install_text_encoder(
@@ -34,16 +32,16 @@ def install_text_encoder(
     """Add `ram_open_text` and `ram_open_text_encoder` to a repository that has a model.
 
     Args:
-        encoder: the text encoder that the model's labels were embedded with.
-        templates: the sentences, as `LabelText` has them.
+        encoder: the text encoder that produced the embeddings of the model's labels.
+        templates: the sentences, as `LabelText` takes them.
         root: the repository.
         name: of the checkpoint, for the settings file.
-        say: called with a line when something is done.
+        say: called with a line per step.
 
     Raises:
         RepositoryError: no model is installed, or the folder cannot be written.
-        TextEncoderError: its embeddings are not as wide as the model's labels; or the exported
-            graph does not compute what PyTorch does.
+        TextEncoderError: the width of its embeddings is not that of the model's labels, or the
+            exported graph differs from PyTorch.
     """
     repository = Repository(root)
     manifest = repository.manifest()
@@ -55,7 +53,7 @@ def install_text_encoder(
     if encoder.tower.width != width:
         raise TextEncoderError(
             f"its embeddings are {encoder.tower.width} wide, but the model in {root} has labels of "
-            f"{width}: take the text encoder that those were embedded with"
+            f"{width}: use the text encoder that produced those"
         )
     settings = {
         "checkpoint": name,
@@ -66,7 +64,10 @@ def install_text_encoder(
     }
     with repository.staging() as staging:
         shutil.copytree(
-            MODELS, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+            places.OPTIONAL_MODELS,
+            staging,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
         )
         folder = staging / "ram_open_text" / "1"
         encoder.tokenizer.save(str(folder / "tokenizer.json"))
@@ -81,14 +82,14 @@ def install_text_encoder(
                 f"the exported graph is off by {difference:.2g}, the limit is {TOLERANCE:g}"
             )
         marker = root / places.LABELS / SETTINGS
-        marker.unlink(missing_ok=True)  # while files are moved nobody asks for them
+        marker.unlink(missing_ok=True)  # so that nobody asks for the files while they are moved
         for model in ("ram_open_text_encoder", "ram_open_text"):
             _install(staging / model, root / model)
         (staging / SETTINGS).write_text(
             json.dumps({"model": "ram_open_text", "width": width}) + "\n"
         )
         (staging / SETTINGS).replace(marker)
-    say(f"{root}: ram_open now takes names that the vocabulary lacks")
+    say(f"{root}: ram_open now takes names that are not in the vocabulary")
 
 
 def export_tower(tower: torch.nn.Module, path: Path) -> None:
@@ -116,7 +117,7 @@ def export_tower(tower: torch.nn.Module, path: Path) -> None:
 
 
 def measure(encoder: TextEncoder, graph: Path, text: LabelText) -> float:
-    """Return how far the graph is from PyTorch, at most, on sentences of several lengths."""
+    """Return the graph's largest difference from PyTorch, on sentences of several lengths."""
     run = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     tokens = [e.ids for e in text.tokenizer.encode_batch([*CHECKED, *text.sentences("cat")])]
     worst = 0.0
@@ -129,11 +130,11 @@ def measure(encoder: TextEncoder, graph: Path, text: LabelText) -> float:
 
 
 def _install(source: Path, target: Path) -> None:
-    """Move a model's folder to its place; a config that its owner has changed stays as it is."""
+    """Move a model's folder to its place, but keep a config that is there: it may be edited."""
     if not target.exists():
         source.replace(target)
         return
-    for name in (places.PLAN, places.FACTS):  # of the graph before
+    for name in (places.PLAN, places.FACTS):  # of the previous graph
         (target / "1" / name).unlink(missing_ok=True)
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         place = target / file.relative_to(source)

@@ -1,22 +1,30 @@
-"""Lists of names to recognise: plain text, CSV, or a published tag-list folder."""
+"""Lists of names to recognise: plain text, CSV, or a folder with published tag lists."""
 
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ram_triton.errors import VocabularyError
+from ram_triton.errors import VocabularyError, one_per_line
+from ram_triton.files import read_lines
 from ram_triton.server_code import fold
-from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_threshold
+from ram_triton.vocabulary.tag_lists import (
+    CHINESE,
+    ENGLISH,
+    THRESHOLDS,
+    read_columns,
+    read_threshold,
+)
 
-LONGEST_NAME = 100  # characters; the longest of RAM's has 27, and a text encoder cuts what is long
-SHOWN_PROBLEMS = 20
-# What the columns of a CSV file may be called.
+LONGEST_NAME = 100  # characters; RAM's longest has 27, and a text encoder truncates long texts
+# Titles of the columns of a CSV file, by field.
 COLUMNS = {
     "name": ("name", "tag", "english", "name_en"),
     "name_zh": ("name_zh", "tag_zh", "chinese"),
     "threshold": ("threshold",),
 }
+# A line's name, Chinese name and threshold, as texts; the last ones may be missing.
+Fields = list[str]
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,8 @@ class ListedName:
     Attributes:
         place: file and line, for messages.
         name: in English.
-        name_zh: in Chinese, or None where the list says nothing.
-        threshold: the score to exceed, 0 to 1, likewise.
+        name_zh: in Chinese, or None if the list does not specify it.
+        threshold: the score to exceed, 0 to 1, or None.
     """
 
     place: str
@@ -35,23 +43,20 @@ class ListedName:
     name_zh: str | None = None
     threshold: float | None = None
 
-    @property
-    def key(self) -> str:
-        """What the server knows the name by: it does not tell upper from lower case, say."""
-        return fold(self.name)
-
 
 def read_names(path: Path) -> list[ListedName]:
     """Read a list of names.
 
     Args:
-        path: a text file, UTF-8, one name a line, which a Chinese name and a threshold may follow,
-            after tabs or commas; a `.csv` file whose header names its columns; or a folder with
-            `ram_tag_list.txt` and, if there are any, the other lists that RAM publishes.
+        path: a text file, UTF-8, with one name per line, optionally followed by a Chinese name and
+            a threshold, separated by tabs or commas; a `.csv` file whose header names its columns;
+            or a folder with `ram_tag_list.txt` and optionally RAM's other lists.
 
     Raises:
-        VocabularyError: the list cannot be read or holds no names; or, all in one message with a
-            line for each, names that are empty, too long or there twice, and wrong thresholds.
+        VocabularyError: there are no names; or, with one line per fault, names are empty, too long
+            or duplicates, or thresholds are wrong.
+        FileError: a file is not UTF-8.
+        OSError: a file cannot be read.
     """
     problems: list[str] = []
     names: list[ListedName] = []
@@ -60,47 +65,38 @@ def read_names(path: Path) -> list[ListedName]:
         listed = _read_fields(place, fields, problems)
         if listed is None:
             continue
-        if listed.key in first:
-            before = first[listed.key]
-            problems.append(f"{place}: '{listed.name}' stands in {_line(before.place)} already")
-            continue
-        first[listed.key] = listed
-        names.append(listed)
-    raise_problems(problems)
+        before = first.setdefault(fold(listed.name), listed)
+        if before is listed:
+            names.append(listed)
+        else:
+            line = before.place.rpartition(", ")[2]
+            problems.append(f"{place}: duplicate name '{listed.name}', the first is in {line}")
+    if problems:
+        raise VocabularyError(one_per_line(problems))
     if not names:
-        raise VocabularyError(f"{path}: holds no names")
+        raise VocabularyError(f"{path}: contains no names")
     return names
 
 
-def raise_problems(problems: list[str]) -> None:
-    """Raise what is wrong, a line each, if there is anything.
-
-    Raises:
-        VocabularyError: there is.
-    """
-    more = len(problems) - SHOWN_PROBLEMS
-    if problems:
-        lines = problems[:SHOWN_PROBLEMS] + ([f"… and {more} more"] if more > 0 else [])
-        raise VocabularyError("\n".join(lines))
-
-
-def _read_fields(place: str, fields: list[str], problems: list[str]) -> ListedName | None:
-    """Check a line's name, Chinese name and threshold; None where the name cannot be used."""
-    name, name_zh, threshold, *rest = [*(field.strip() for field in fields), "", "", ""][:4]
+def _read_fields(place: str, fields: Fields, problems: list[str]) -> ListedName | None:
+    """Check a line and add its faults to `problems`; None if it has no name."""
+    name, name_zh, threshold = (
+        fields[index].strip() if index < len(fields) else "" for index in range(len(COLUMNS))
+    )
     if not fold(name):
         problems.append(f"{place}: the name is empty")
         return None
-    if any(rest) or len(fields) > 3:
-        problems.append(f"{place}: has {len(fields)} fields, not name, Chinese name and threshold")
+    if len(fields) > len(COLUMNS):
+        problems.append(f"{place}: {len(fields)} fields, expected name, Chinese name and threshold")
     for text in (name, name_zh):
         if len(text) > LONGEST_NAME:
             problems.append(
-                f"{place}: '{text[:20]}…' has {len(text)} characters, {LONGEST_NAME} are allowed"
+                f"{place}: '{text[:20]}…' has {len(text)} characters, the limit is {LONGEST_NAME}"
             )
         elif not text.isprintable():
-            problems.append(f"{place}: {text!r} holds characters that cannot be printed")
+            problems.append(f"{place}: {text!r} contains characters that cannot be printed")
     if name_zh and _is_number(name_zh):
-        problems.append(f"{place}: '{name_zh}' stands where the Chinese name belongs")
+        problems.append(f"{place}: '{name_zh}' is in the place of the Chinese name")
     score = None
     if threshold:
         try:
@@ -110,54 +106,38 @@ def _read_fields(place: str, fields: list[str], problems: list[str]) -> ListedNa
     return ListedName(place, name, name_zh or None, score)
 
 
-def _read_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield each line's place and fields, in the order name, Chinese name, threshold."""
+def _read_rows(path: Path) -> Iterator[tuple[str, Fields]]:
+    """Yield the place and the fields of each line."""
     if path.is_dir():
         yield from _read_folder(path)
-        return
-    lines = _read_lines(path)
-    if path.suffix.lower() == ".csv":
-        yield from _read_csv(path, lines)
-        return
-    for number, line in enumerate(lines, 1):
-        yield f"{path}, line {number}", line.split("\t" if "\t" in line else ",")
+    elif path.suffix.lower() == ".csv":
+        yield from _read_csv(path)
+    else:
+        for number, line in enumerate(read_lines(path), 1):
+            yield f"{path}, line {number}", line.split("\t" if "\t" in line else ",")
 
 
-def _read_csv(path: Path, lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    rows = csv.reader(lines)
+def _read_csv(path: Path) -> Iterator[tuple[str, Fields]]:
+    rows = csv.reader(read_lines(path))
     header = [title.strip().lower() for title in next(rows, [])]
     places = {
         field: next((header.index(title) for title in titles if title in header), None)
         for field, titles in COLUMNS.items()
     }
     if places["name"] is None:
-        raise VocabularyError(f"{path}: the first line names no column 'name'")
+        raise VocabularyError(f"{path}: the first line has no column 'name'")
     for row in rows:
         fields = [row[at] if at is not None and at < len(row) else "" for at in places.values()]
         yield f"{path}, line {rows.line_num}", fields
 
 
-def _read_folder(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    names = _read_lines(folder / ENGLISH)
-    columns = [names]
-    for file in (CHINESE, THRESHOLDS):
-        lines = _read_lines(folder / file) if (folder / file).exists() else [""] * len(names)
-        if len(lines) != len(names):
-            raise VocabularyError(
-                f"{folder / file}: has {len(lines)} lines, but {ENGLISH} has {len(names)}"
-            )
-        columns.append(lines)
-    for number, fields in enumerate(zip(*columns, strict=True), 1):
-        yield f"{folder / ENGLISH}, line {number}", list(fields)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise VocabularyError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise VocabularyError(f"{path}: is not UTF-8 ({error.reason})") from error
+def _read_folder(folder: Path) -> Iterator[tuple[str, Fields]]:
+    columns = read_columns(folder)
+    for number, name in enumerate(columns[ENGLISH]):
+        others = (
+            columns[file][number] if file in columns else "" for file in (CHINESE, THRESHOLDS)
+        )
+        yield f"{folder / ENGLISH}, line {number + 1}", [name, *others]
 
 
 def _is_number(text: str) -> bool:
@@ -166,7 +146,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _line(place: str) -> str:
-    return place.rpartition(", ")[2]
