@@ -1,3 +1,5 @@
 """RAM on Triton: a checkpoint becomes a model repository that is checked, served and measured."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("ram-triton")  # of clients/python/ram_client/__init__.py

@@ -26,7 +26,17 @@ from ram_triton.repository.repository import Repository, sha256
 from ram_triton.server_code import Vocabulary
 from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_vocabulary
 
-TOOLS = ("torch", "timm", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
+TOOLS = (
+    "ram-triton",
+    "torch",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "openvino",
+    "numpy",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-import numpy as np
 from tritonclient.grpc import InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -77,11 +76,12 @@ class AsyncRamClient:
         )
         return protocol.read_tags(await self._infer(request))
 
-    async def embed(self, image: ImageLike) -> np.ndarray:
+    async def embed(self, image: ImageLike) -> protocol.Array:
         """The image's embedding: float32 (D,), D being 512 for the published models."""
-        return (await self.embed_batch([image]))[0]
+        embedding: protocol.Array = (await self.embed_batch([image]))[0]
+        return embedding
 
-    async def embed_batch(self, images: Sequence[ImageLike]) -> np.ndarray:
+    async def embed_batch(self, images: Sequence[ImageLike]) -> protocol.Array:
         """The embeddings of one or more `images`, sent as one request: float32 (B, D)."""
         request = protocol.embedding_request(await _encode_all(images), model=self.model)
         return protocol.read_embeddings(await self._infer(request))
@@ -89,7 +89,7 @@ class AsyncRamClient:
     async def is_ready(self) -> bool:
         """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
         try:
-            return await self._triton.is_model_ready(self.model, client_timeout=self.timeout)
+            return bool(await self._triton.is_model_ready(self.model, client_timeout=self.timeout))
         except InferenceServerException as error:
             raise self._translated(error) from error
 

@@ -2,26 +2,30 @@
 
 import argparse
 import asyncio
+import io
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
 from . import __version__
 from .async_client import AsyncRamClient
-from .errors import ImageUnreadable, InvalidRequest, RamError
+from .errors import ImageUnreadable, InvalidRequest, RamError, Unavailable
 from .files import IMAGE_SUFFIXES, find_images
 from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
 from .tag import Tag
 
+SERVER_VARIABLE = "RAM_SERVER"
+PROBE_SECONDS = 2.0
 SETTINGS = ("threshold", "top_k", "exclude", "labels")  # apply to all files
 # How the server's message begins; it names a label by its place.
 SETTING_ERRORS = (*(f"{name}:" for name in SETTINGS), "labels[")
 
 Item = TypeVar("Item")
+Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
 
 
@@ -30,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be valid text, nor a terminal able to show every tag.
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return asyncio.run(_run(options))
     except BrokenPipeError:
@@ -51,11 +56,37 @@ async def _run(options: argparse.Namespace) -> int:
     output = options.output()
     try:
         failures += await _tag_files(files, output, options)
+    except Unavailable as error:
+        print_error(await _explain(options.server) or error)
+        failures += 1
     except RamError as error:
         print_error(error)
         failures += 1
     output.finish()
     return 1 if failures else 0
+
+
+async def _explain(server: str) -> str | None:
+    """Return what is wrong with the address of a server that gRPC cannot reach; None if unknown."""
+    host, _, port = server.rpartition(":")
+    if not port.isdecimal():
+        return None
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.write(b"GET /v2/health/live HTTP/1.0\r\n\r\n")
+            start = await reader.read(5)
+            writer.close()
+    except TimeoutError:
+        return None
+    except OSError:
+        return (
+            f"no server at {server}: start one with 'make serve', or name it with --server or "
+            f"{SERVER_VARIABLE}"
+        )
+    if start != b"HTTP/":
+        return None
+    return f"{server} is an HTTP port; gRPC is usually one higher: --server {host}:{int(port) + 1}"
 
 
 async def _tag_files(
@@ -95,7 +126,7 @@ async def _in_order(
     function: Callable[[Item], Coroutine[None, None, Result]],
     items: Iterable[Item],
     concurrency: int,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """The function's results in the order of the items, `concurrency` calls at a time.
 
     A slow call does not stop the others, but the number of results that wait for it is limited.
@@ -150,9 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--recursive", "-r", action="store_true", help="look into the subfolders of folders, too")
     add(
         "--server",
-        default="localhost:8001",
+        default=os.environ.get(SERVER_VARIABLE) or "localhost:8001",
         metavar="HOST:PORT",
-        help="Triton's gRPC address (default: %(default)s)",
+        help=f"Triton's gRPC address (default: {SERVER_VARIABLE} or localhost:8001)",
     )
     tags = parser.add_argument_group("which tags")
     add = tags.add_argument
@@ -210,8 +241,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _number(kind: type, accepts: Callable[[float], bool], description: str) -> Callable:
-    def parse(text: str) -> float:
+def _number(
+    kind: Callable[[str], Number], accepts: Callable[[Number], bool], description: str
+) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
         try:
             value = kind(text)
         except ValueError:

@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferResult
 from tritonclient.utils import InferenceServerException
 
@@ -94,11 +93,12 @@ class RamClient:
         )
         return protocol.read_tags(self._infer(request))
 
-    def embed(self, image: ImageLike) -> np.ndarray:
+    def embed(self, image: ImageLike) -> protocol.Array:
         """The image's embedding: float32 (D,), D being 512 for the published models."""
-        return self.embed_batch([image])[0]
+        embedding: protocol.Array = self.embed_batch([image])[0]
+        return embedding
 
-    def embed_batch(self, images: Sequence[ImageLike]) -> np.ndarray:
+    def embed_batch(self, images: Sequence[ImageLike]) -> protocol.Array:
         """The embeddings of one or more `images`, sent as one request: float32 (B, D)."""
         request = protocol.embedding_request([encode(image) for image in images], model=self.model)
         return protocol.read_embeddings(self._infer(request))
@@ -106,7 +106,7 @@ class RamClient:
     def is_ready(self) -> bool:
         """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
         try:
-            return self._triton.is_model_ready(self.model, client_timeout=self.timeout)
+            return bool(self._triton.is_model_ready(self.model, client_timeout=self.timeout))
         except InferenceServerException as error:
             raise self._translated(error) from error
 

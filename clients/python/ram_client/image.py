@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import PIL.Image
 
 from .errors import ImageUnreadable
@@ -60,8 +61,8 @@ def _read(path: Path) -> bytes:
 
 def _to_16_bits(image: PIL.Image.Image) -> PIL.Image.Image:
     """Mode I is 32 bits wide, but Pillow mostly keeps 16-bit grey images in it."""
-    lowest, highest = image.getextrema()
-    if lowest < 0 or highest > 0xFFFF:
+    band = np.asarray(image)
+    if band.size and (band.min() < 0 or band.max() > 0xFFFF):
         raise ValueError("32-bit pixels have no agreed range, convert the image to I;16 or L first")
     return image.convert("I;16")
 

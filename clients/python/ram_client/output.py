@@ -18,7 +18,7 @@ from .tag import Tag
 class Tables:
     """One small table per file, for people."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._console = Console(soft_wrap=True)
 
     def add(self, file: Path, tags: list[Tag]) -> None:
@@ -53,7 +53,7 @@ class JsonLines:
 class JsonArray:
     """One JSON array of all files, at the end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._records: list[dict[str, object]] = []
 
     def add(self, file: Path, tags: list[Tag]) -> None:

@@ -15,12 +15,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import np_to_triton_dtype
 
 from .errors import InvalidRequest, ServerError
 from .image import MAX_BYTES
 from .tag import Tag
+
+Array = npt.NDArray[Any]
 
 MODEL = "ram"
 OPEN_SUFFIX = "_open"  # of the model that takes labels
@@ -56,7 +59,7 @@ def tag_tensors(
     top_k: int | None = None,
     exclude: str | Iterable[str] | None = None,
     labels: str | Iterable[str] | None = None,
-) -> dict[str, np.ndarray]:
+) -> dict[str, Array]:
     """The inputs of such a request by name, for any of Triton's protocols; raises as above."""
     tensors = {"image": _image_tensor(images)}
     rows = len(images)
@@ -102,12 +105,12 @@ def read_tags(result: InferResult) -> list[list[Tag]]:
     ]
 
 
-def read_embeddings(result: InferResult) -> np.ndarray:
+def read_embeddings(result: InferResult) -> Array:
     """The images' embeddings, float32 (B, D), writable."""
     return _output(result, "embedding").copy()
 
 
-def _request(model: str, tensors: dict[str, np.ndarray], outputs: Iterable[str]) -> dict[str, Any]:
+def _request(model: str, tensors: dict[str, Array], outputs: Iterable[str]) -> dict[str, Any]:
     return {
         "model_name": model,
         "inputs": [_input(name, values) for name, values in tensors.items()],
@@ -115,7 +118,7 @@ def _request(model: str, tensors: dict[str, np.ndarray], outputs: Iterable[str])
     }
 
 
-def _image_tensor(images: Sequence[bytes]) -> np.ndarray:
+def _image_tensor(images: Sequence[bytes]) -> Array:
     if sum(map(len, images)) > MAX_BYTES:
         raise InvalidRequest("image: the images of a request must stay below 2 GiB together")
     return np.array(images, dtype=np.object_).reshape(-1, 1)
@@ -132,13 +135,13 @@ def _encode_names(tensor: str, names: str | Iterable[str] | None) -> list[bytes]
         raise InvalidRequest(f"{tensor}: {error.object!r} is not valid text") from error
 
 
-def _input(name: str, values: np.ndarray) -> InferInput:
+def _input(name: str, values: Array) -> InferInput:
     tensor = InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype))
     return tensor.set_data_from_numpy(values)
 
 
-def _output(result: InferResult, name: str) -> np.ndarray:
-    values = result.as_numpy(name)
+def _output(result: InferResult, name: str) -> Array:
+    values: Array | None = result.as_numpy(name)
     if values is None:
         raise ServerError(f"the server's answer has no output {name!r}")
     return values

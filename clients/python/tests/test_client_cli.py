@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,30 @@ def test_an_unreachable_server_gets_one_line_for_all_files(ram_tag, album, unrea
     done = ram_tag(album, album, "--server", unreachable)
     assert done.returncode == 1
     (line,) = lines(done.stderr)
-    assert line.startswith(f"ram-tag: {unreachable}: failed to connect")
+    assert line == (
+        f"ram-tag: no server at {unreachable}: start one with 'make serve', or name it with "
+        "--server or RAM_SERVER"
+    )
+
+
+def test_the_servers_address_may_come_from_the_environment(ram_tag, album, unreachable):
+    done = ram_tag(album, env=os.environ | {"RAM_SERVER": unreachable})
+    assert done.returncode == 1
+    (line,) = lines(done.stderr)
+    assert line.startswith(f"ram-tag: no server at {unreachable}: ")
+
+
+def test_an_http_port_is_recognised(ram_tag, album):
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
+        threading.Thread(target=http.serve_forever).start()
+        port = http.server_port
+        done = ram_tag(album, "--server", f"127.0.0.1:{port}")
+        http.shutdown()
+    assert done.returncode == 1
+    assert lines(done.stderr) == [
+        f"ram-tag: 127.0.0.1:{port} is an HTTP port; gRPC is usually one higher: "
+        f"--server 127.0.0.1:{port + 1}"
+    ]
 
 
 def test_a_full_queue_fails_its_files_only(ram_tag, album, transport_server):
@@ -98,7 +123,7 @@ def test_a_server_that_goes_away_gets_one_line_for_all_files(command, album, tra
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     (line,) = lines(errors)
-    assert line.startswith(f"ram-tag: {transport_server.address}: ")
+    assert line.startswith(f"ram-tag: no server at {transport_server.address}: ")
 
 
 def test_ctrl_c_ends_quietly(command, album, transport_server):
