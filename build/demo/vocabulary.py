@@ -10,6 +10,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ram_triton.vocabulary.tag_lists import write_names
+
 from demo.emoji import Emoji, read_emoji
 from demo.packages import NAMES, fetch_package
 
@@ -70,13 +72,6 @@ def read_tags(rules: Path = FOLDER / "rules.toml") -> list[Tag]:
     return tags
 
 
-def write_lists(tags: list[Tag], folder: Path = FOLDER) -> None:
-    """Write the names as RAM's own lists: one per line, both files in the same order."""
-    for file, language in (("ram_tag_list.txt", "name"), ("ram_tag_list_chinese.txt", "name_zh")):
-        lines = "".join(getattr(tag, language) + "\n" for tag in tags)
-        (folder / file).write_text(lines, "utf-8")
-
-
 def rank_chinese_name(tag: Tag, emoji: list[Emoji]) -> tuple[int | None, list[str]]:
     """Rank a tag's Chinese name among the Chinese keywords of the emoji that it describes.
 
@@ -132,7 +127,7 @@ def main(packages: Path) -> None:
         for words in (*tag.words, *tag.not_words):
             if not any(_matches(words, one.label) for one in emoji):
                 print(f"  warning: no emoji is labelled {words!r}")
-    write_lists(tags)
+    write_names([tag.name for tag in tags], [tag.name_zh for tag in tags], FOLDER)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from ram_triton.model.checkpoint import save_model
 from ram_triton.model.noise import published_variant, random_model
 from ram_triton.model.variant import BACKBONES
-from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH
+from ram_triton.vocabulary.tag_lists import write_names
 
 
 def main() -> None:
@@ -25,10 +25,9 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     save_model(random_model(variant), arguments.output)
     if arguments.vocabulary:
-        arguments.vocabulary.mkdir(parents=True, exist_ok=True)
-        for name in (ENGLISH, CHINESE):
-            lines = (f"{name} {index}\n" for index in range(variant.num_tags))
-            (arguments.vocabulary / name).write_text("".join(lines))
+        numbers = range(variant.num_tags)
+        tags, tags_zh = ([f"{word} {number}" for number in numbers] for word in ("tag", "标签"))
+        write_names(tags, tags_zh, arguments.vocabulary)
     print(f"{arguments.output}: {variant}, weights are noise")
 
 

@@ -6,9 +6,13 @@ from ram_triton.training.evaluate import (
     best_thresholds,
     detect,
     mean_average_precision,
+)
+from ram_triton.vocabulary.tag_lists import (
+    DEFAULT_THRESHOLD,
+    read_vocabulary,
+    write_names,
     write_thresholds,
 )
-from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_vocabulary
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
 IMAGES, TAGS, ABSENT = 80, 12, 5
@@ -105,8 +109,7 @@ def test_without_any_right_tag_thresholds_are_the_references():
 
 
 def test_thresholds_are_written_as_the_vocabulary_reads_them(tmp_path):
-    (tmp_path / "ram_tag_list.txt").write_text("cat\ndog\n", "utf-8")
-    (tmp_path / "ram_tag_list_chinese.txt").write_text("猫\n狗\n", "utf-8")
-    write_thresholds(np.array([0.25, 0.68]), tmp_path / "ram_tag_list_threshold.txt")
+    write_names(["cat", "dog"], ["猫", "狗"], tmp_path)
+    write_thresholds([0.25, 0.68], tmp_path)
     assert read_vocabulary(tmp_path, 2).thresholds == pytest.approx([0.25, 0.68])
     assert len(list(tmp_path.iterdir())) == 3, "nothing unfinished is left behind"

@@ -9,11 +9,12 @@ from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.training.config import Augmentation, Optimisation, read_config
 from ram_triton.training.data import Images, TrainingBatches
-from ram_triton.training.evaluate import choose_thresholds, write_thresholds
+from ram_triton.training.evaluate import choose_thresholds
 from ram_triton.training.manifest import Sample
 from ram_triton.training.model import TrainingModel
 from ram_triton.training.optimise import learning_rate, make_optimiser
 from ram_triton.training.trainer import load_state
+from ram_triton.vocabulary.tag_lists import THRESHOLDS, write_thresholds
 from support.training_run import BATCH, IMAGES
 
 
@@ -86,8 +87,8 @@ def test_thresholds_are_chosen_as_they_are_written(run_folder):
             return pixels.float().mean(dim=(1, 2)) / 77
 
     thresholds = choose_thresholds(Tagger(), samples, Images(None, 32))
-    write_thresholds(thresholds, run_folder / "thresholds.txt")
-    written = (run_folder / "thresholds.txt").read_text("utf-8").split()
+    write_thresholds(thresholds.tolist(), run_folder)
+    written = (run_folder / THRESHOLDS).read_text("utf-8").split()
     assert [np.float32(line) for line in written] == thresholds.tolist()
 
 

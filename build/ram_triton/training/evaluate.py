@@ -26,7 +26,12 @@ from ram_triton.training.data import Images
 from ram_triton.training.manifest import Sample, read_samples
 from ram_triton.training.optimise import choose_device
 from ram_triton.training.run_inputs import read_tags
-from ram_triton.vocabulary.tag_lists import CHINESE, DEFAULT_THRESHOLD, ENGLISH, THRESHOLDS
+from ram_triton.vocabulary.tag_lists import (
+    DEFAULT_THRESHOLD,
+    THRESHOLDS,
+    write_names,
+    write_thresholds,
+)
 
 BATCH = 64
 DECIMALS = 4  # of the written thresholds
@@ -221,21 +226,6 @@ def evaluate(
     )
 
 
-def write_thresholds(thresholds: Floats, path: Path) -> None:
-    """Write a list of thresholds as RAM publishes it: one per line, in the vocabulary's order."""
-    _write_lines([f"{threshold:.{DECIMALS}f}" for threshold in thresholds], path)
-
-
-def write_tags(tags: Sequence[str], tags_zh: Sequence[str], folder: Path) -> None:
-    """Write both lists of names beside the thresholds: `make model` takes all from one folder."""
-    _write_lines(tags, folder / ENGLISH)
-    _write_lines(tags_zh, folder / CHINESE)
-
-
-def _write_lines(lines: Sequence[str], path: Path) -> None:
-    write_atomically(path, "".join(f"{line}\n" for line in lines))
-
-
 def table(reports: list[Report]) -> Table:
     """Lay the figures out for a terminal."""
     result = Table(
@@ -305,9 +295,9 @@ def evaluate_run(
 
     validation = config.data.validation_split
     chosen = choose_thresholds(model, of_split(validation), images, device)
-    write_thresholds(chosen, folder / THRESHOLDS)
+    write_thresholds(chosen.tolist(), folder)
     if thresholds is None:  # a folder of the user's has the lists that it should have
-        write_tags(tags, tags_zh, folder)
+        write_names(tags, tags_zh, folder)
     print(f"{folder / THRESHOLDS}: chosen on the split '{validation}'")
     names = splits or splits_to_measure(config, samples)
     reports = [evaluate(name, model, of_split(name), images, chosen, device) for name in names]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ram_triton.errors import ConfigError, RamTritonError, VariantError
-from ram_triton.files import read_lines, sha256
+from ram_triton.files import sha256
 from ram_triton.model.checkpoint import published_name
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant, detect_variant
@@ -30,7 +30,7 @@ from ram_triton.training.starting_weights import (
     from_swin,
     load_text,
 )
-from ram_triton.vocabulary.tag_lists import ENGLISH, read_vocabulary
+from ram_triton.vocabulary.tag_lists import read_vocabulary
 
 if TYPE_CHECKING:
     from ram_triton.training.text import TextParts, Tokenizer
@@ -95,7 +95,7 @@ def read_tags(folder: Path) -> tuple[list[str], list[str]]:
     Raises:
         VocabularyError: a list is missing or wrong.
     """
-    vocabulary = read_vocabulary(folder, len(read_lines(folder / ENGLISH)))
+    vocabulary = read_vocabulary(folder)
     return list(vocabulary.tags), list(vocabulary.tags_zh)
 
 
