@@ -1,6 +1,8 @@
 """The text encoder: any names get labels, as transformers embeds them, once for each name."""
 
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -76,6 +78,13 @@ def picture(picture_files):
 
 def encoder_inferences(client):
     return client.get_inference_statistics("ram_open_text_encoder").model_stats[0].inference_count
+
+
+def test_it_is_loaded_first_in_a_process_of_its_own():
+    """torchvision's operators have to be declared before transformers asks for them."""
+    command = "from ram_triton.text_encoder.checkpoint import load_text_encoder"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])

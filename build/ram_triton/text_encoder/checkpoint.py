@@ -14,6 +14,11 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+
+# First, as it declares operators that torchvision, which transformers imports, lacks on a CPU.
+from ram_triton.model import ram  # noqa: F401
+
+# isort: split
 from transformers import (
     AutoTokenizer,
     BertModel,
@@ -24,7 +29,6 @@ from transformers import (
 from transformers.utils import logging
 
 from ram_triton.errors import TextEncoderError
-from ram_triton.model import ram  # noqa: F401  (declares operators that torchvision lacks on a CPU)
 from ram_triton.server_code import LabelText
 
 CLIP, SENTENCE_BERT = "CLIP", "sentence-BERT"
