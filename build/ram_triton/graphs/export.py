@@ -95,7 +95,7 @@ def export_model(model: RAM, encoder_path: Path, head_path: Path) -> None:
     variant = model.variant
     size = variant.image_size
     pixels = torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
-    _export(
+    export_module(
         FoldedEncoder(model.encoder),
         {"pixels": (pixels, "batch")},
         ("image_embeds", "embedding"),
@@ -110,7 +110,7 @@ def export_head(model: RAM, path: Path) -> None:
     image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
     plain = variant.descriptions == 1
     head = FoldedHead(model.head, model.label_embed) if plain else WeighingHead(model)
-    _export(head, {"image_embeds": (image_embeds, "batch")}, ("logits",), path)
+    export_module(head, {"image_embeds": (image_embeds, "batch")}, ("logits",), path)
 
 
 def export_open_head(model: RAM, path: Path) -> None:
@@ -128,17 +128,27 @@ def export_open_head(model: RAM, path: Path) -> None:
     label_embeds = torch.zeros(EXAMPLE_LABELS, variant.descriptions * variant.label_width)
     examples = {"image_embeds": (image_embeds, "batch"), "label_embeds": (label_embeds, "labels")}
     head = model.head if variant.descriptions == 1 else WeighingOpenHead(model)
-    _export(head, examples, ("logits",), path)
+    export_module(head, examples, ("logits",), path)
 
 
-def _export(
+def export_module(
     module: nn.Module,
-    examples: Mapping[str, tuple[Tensor, str]],
+    examples: Mapping[str, tuple[Tensor, str | tuple[str, ...]]],
     output_names: Sequence[str],
     path: Path,
 ) -> None:
-    """Export a module; `examples` are its inputs, and what their free first dimension is called."""
+    """Write a module as ONNX, float32, with its weights in a file beside it.
+
+    Args:
+        module: its forward takes the inputs in this order.
+        examples: each input by name: an example, and the name or names of its first dimensions,
+            which are free; the example's sizes there must differ from 1.
+        output_names: of the outputs, in order.
+        path: the file; its folder is made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = [(names,) if isinstance(names, str) else names for _, names in examples.values()]
+    free = {name: torch.export.Dim(name, min=1) for names in sizes for name in names}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -152,7 +162,7 @@ def _export(
             input_names=list(examples),
             output_names=list(output_names),
             dynamic_shapes=tuple(
-                {0: torch.export.Dim(size, min=1)} for _, size in examples.values()
+                {place: free[name] for place, name in enumerate(names)} for names in sizes
             ),
             external_data=True,
         )

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import openvino
 import torch
 
 from ram_triton.errors import RepositoryError, TextEncoderError
-from ram_triton.graphs.export import OPSET
+from ram_triton.graphs.export import export_module
 from ram_triton.repository import layout as places
 from ram_triton.repository.repository import Repository
 from ram_triton.server_code import LabelText, pad
@@ -97,23 +96,10 @@ def export_tower(tower: torch.nn.Module, path: Path) -> None:
 
     The first two are int32 (sentences, tokens), both free; the last is (sentences, width).
     """
-    sentences, tokens = torch.export.Dim("sentences", min=1), torch.export.Dim("tokens", min=2)
-    ids, mask = torch.ones(3, 9, dtype=torch.int32), torch.ones(3, 9, dtype=torch.int32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            tower,
-            (ids, mask),
-            path,
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=["input_ids", "attention_mask"],
-            output_names=["embeds"],
-            dynamic_shapes=({0: sentences, 1: tokens}, {0: sentences, 1: tokens}),
-            external_data=True,
-        )
+    example = torch.ones(3, 9, dtype=torch.int32)
+    sizes = ("sentences", "tokens")
+    inputs = {"input_ids": (example, sizes), "attention_mask": (example.clone(), sizes)}
+    export_module(tower, inputs, ["embeds"], path)
 
 
 def measure(encoder: TextEncoder, graph: Path, text: LabelText) -> float:
