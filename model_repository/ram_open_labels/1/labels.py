@@ -90,7 +90,7 @@ class KnownLabels:
         if len(ids) > 1 and not exact:
             choice = " or ".join(repr(tags[id]) for id in ids)
             raise RequestError(f"labels: {name!r} is the name of several tags: use {choice}")
-        return (exact or ids or [None])[0]
+        return next(iter(exact or ids), None)
 
     def embed(
         self, names: Sequence[str], names_zh: Sequence[str], embed_new: Embed
