@@ -28,13 +28,13 @@ from ram_triton.bench.measurement import (
     time_interleaved,
 )
 from ram_triton.cli import run_module
-from ram_triton.engines.cuda_device import first_device
-from ram_triton.engines.loaded_engine import LoadedEngine, require_cuda
 from ram_triton.engines.pytorch import run as tag_all
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.engines.tensorrt import RTX, TENSORRT, Network, load_tensorrt
+from ram_triton.engines.tensorrt_runner import LoadedEngine, require_cuda
 from ram_triton.errors import BenchmarkError, EngineError, ParityError
 from ram_triton.files import require_writable_file, write_atomically
+from ram_triton.gpus import first_gpu
 from ram_triton.graphs.export import FoldedHead, export_model
 from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.model.checkpoint import load_model
@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace) -> None:
         require_writable_file(arguments.json)
     engine = arguments.engine or choose_engine()
     on_gpu = engine != OPENVINO
-    where = first_device().name if on_gpu else processor()
+    where = first_gpu().name if on_gpu else processor()
     if arguments.checkpoint:
         model = load_model(arguments.checkpoint)
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ram_triton.engines.pytorch import Tagger, onnx_tagger, run, torch_tagger
+from ram_triton.files import sha256
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.half_precision import halve
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
@@ -22,7 +23,7 @@ from ram_triton.parity.limits import HalfPrecision, measure_pair
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
 from ram_triton.repository import layout as places
 from ram_triton.repository.layout import NONE, PRECISIONS
-from ram_triton.repository.repository import Repository, sha256
+from ram_triton.repository.repository import Repository
 from ram_triton.server_code import Vocabulary
 from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_vocabulary
 

@@ -11,8 +11,9 @@ import ram_triton.build
 import torch
 from ram_triton.build import BuildRequest, build
 from ram_triton.errors import ParityError, RepositoryError
+from ram_triton.files import sha256
 from ram_triton.repository.layout import ENCODER, HEAD
-from ram_triton.repository.repository import Repository, sha256
+from ram_triton.repository.repository import Repository
 from support.golden_checkpoint import golden_weights
 from support.pipeline import PICTURES, run_command
 

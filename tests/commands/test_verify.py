@@ -7,8 +7,8 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from ram_triton.files import sha256
 from ram_triton.repository.layout import LABELS, MANIFEST, VOCABULARY
-from ram_triton.repository.repository import sha256
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 from support.golden_checkpoint import golden_weights
 from support.pipeline import NUM_TAGS, PICTURES, run_command

@@ -18,9 +18,8 @@ import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
 from ram_triton import server as triton_server
-from ram_triton.doctor.configs import check_configs
-from ram_triton.doctor.repository_view import Inspected
-from ram_triton.doctor.shared_memory import check_shared_memory
+from ram_triton.doctor.memory import check_shared_memory
+from ram_triton.doctor.repository_view import RepositoryView
 from ram_triton.repository.layout import GPU
 
 ROOT = Path(__file__).parents[2]
@@ -197,8 +196,6 @@ def test_composes_shared_memory_is_enough_for_the_largest_published_model(
     manifest = json.loads((root / "ram/1/manifest.json").read_text())
     manifest["variant"] |= {"image_size": 384, "num_tags": 4585, "image_width": 512}
     (root / "ram/1/manifest.json").write_text(json.dumps(manifest))
-    inspected = Inspected(root, GPU)
-    list(check_configs(inspected))
     size = int(service["shm_size"].removesuffix("g")) * 2**30
-    (finding,) = check_shared_memory(inspected, (size, size))
+    (finding,) = check_shared_memory(RepositoryView.read(root, GPU), (size, size))
     assert str(finding.status) == "fine", finding.text

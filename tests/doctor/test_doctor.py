@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,8 +15,10 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from ram_triton.doctor.repository_view import Inspected
-from ram_triton.doctor.shared_memory import check_shared_memory, instance_bytes
+from ram_triton.doctor.checks import check_configs
+from ram_triton.doctor.memory import check_shared_memory, instance_bytes
+from ram_triton.doctor.report import error, print_table
+from ram_triton.doctor.repository_view import RepositoryView
 from ram_triton.repository.layout import CPU
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
@@ -51,7 +54,7 @@ def run_doctor(repository, *arguments, ports=None, environment=None):
 def examine(repository, *arguments, **options):
     """Exit status, and [status, text, remedy] of what is not fine: the first of each subject."""
     done = run_doctor(repository, "--json", *(arguments or ("--profile", "cpu")), **options)
-    assert done.stderr == ""
+    assert re.sub(r"^checking.*, \d+ s\n", "", done.stderr, flags=re.MULTILINE) == ""
     told = json.loads(done.stdout)
     assert told["status"] == done.returncode
     findings = [tuple(finding.values()) for finding in told["findings"]]
@@ -75,9 +78,20 @@ def test_the_cpu_profile_needs_no_gpu_and_says_so(repository):
 def test_the_table_shows_what_is_wrong_beside_its_remedy(broken):
     (broken / "notes.txt").write_text("mine")
     done = run_doctor(broken, "--profile", "cpu")
-    (row,) = [line for line in done.stdout.splitlines() if "notes.txt is no model" in line]
+    (row,) = [line for line in done.stdout.splitlines() if "notes.txt is not a model" in line]
     assert "error" in row and "move notes.txt out of" in row
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_in_a_terminal_a_long_path_is_broken_and_never_cut(monkeypatch, capsys, width):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    path = "ram_postprocess/1/" + "a" * 100 + "/vocabulary.json"
+    print_table([error("vocabulary", f"{path} is missing", f"restore {path}")])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, plain.splitlines())) <= width
+    assert "".join(plain.split()) == f"errorvocabulary{path}ismissing→restore{path}"
 
 
 def test_a_flipped_byte_in_an_artefact_is_found(broken):
@@ -108,6 +122,26 @@ def test_an_interrupted_build_is_known_by_its_missing_manifest(broken):
     assert found["artefacts"][2].startswith("run 'make model'")
 
 
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_without_a_model_there_is_one_error_with_one_remedy(broken, profile):
+    manifest = broken / "ram" / "1" / "manifest.json"
+    for name in json.loads(manifest.read_text())["artefacts"]:
+        (broken / name).unlink()
+    manifest.unlink()
+    _, found = examine(broken, "--profile", profile)
+    assert found["artefacts"][2] == "run 'make model', or 'make demo' for a toy"
+    assert found.keys() - {"artefacts", "GPUs", "GPU memory"} <= {"Pillow", "numpy"}
+    assert profile == "gpu" or found.keys() == {"artefacts"}
+
+
+def test_more_labels_than_the_heads_plan_takes_are_an_error(broken):
+    config = broken / "ram_open_labels" / "config.pbtxt"
+    config.write_text(config.read_text().replace('"5000"', '"6000"'))
+    status, found = examine(broken, "--profile", "gpu")
+    text = "ram_open_labels allows 6000 labels, ram_open_head's plans take 5000"
+    assert (status, found["configs"][1]) == (2, text)
+
+
 def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(broken):
     path = broken / "ram_postprocess" / "1" / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
@@ -119,7 +153,7 @@ def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(broken):
 def test_the_half_precision_graph_is_looked_at_too(broken):
     shutil.copy(broken / "ram_encoder/1/half.onnx", broken / "ram_head/1/half.onnx")
     _, found = examine(broken)
-    assert found["vocabulary"][1] == "half.onnx of ram_head has no tensor 'logits'"
+    assert found["vocabulary"][1] == "ram_head/1/half.onnx: has no tensor 'logits'"
 
 
 def test_a_truncated_vocabulary_is_told(broken):
@@ -138,7 +172,7 @@ def test_an_image_size_that_is_not_the_graphs_is_told(broken):
 def test_a_graph_that_is_none_is_told_in_a_line(broken):
     (broken / "ram_head" / "1" / "model.onnx").write_text("<html>not found</html>")
     _, found = examine(broken)
-    assert found["vocabulary"][1] == "model.onnx of ram_head is no ONNX graph"
+    assert found["vocabulary"][1] == "ram_head/1/model.onnx: is not an ONNX graph"
 
 
 def test_a_config_that_does_not_parse_is_named_with_its_place(broken):
@@ -213,7 +247,7 @@ def test_logits_of_one_dimension_are_told(broken):
     del graph.graph.output[0].type.tensor_type.shape.dim[1:]
     onnx.save(graph, path)
     _, found = examine(broken)
-    assert found["vocabulary"][1] == "model.onnx of ram_head: 'logits' has 1 dimensions"
+    assert found["vocabulary"][1] == "ram_head/1/model.onnx: 'logits' has 1 dimensions"
 
 
 def test_a_number_that_is_no_port_is_refused_in_a_line(repository):
@@ -299,11 +333,13 @@ def test_numpy_2_and_an_old_pillow_are_refused(repository, bare_python):
 
 
 def inspect(repository):
-    from ram_triton.doctor.configs import check_configs
+    view = RepositoryView.read(repository, CPU)
+    assert [str(finding.status) for finding in check_configs(view)] == ["fine"]
+    return view
 
-    inspected = Inspected(repository, CPU)
-    assert [str(finding.status) for finding in check_configs(inspected)] == ["fine"]
-    return inspected
+
+def needed(view, model):
+    return instance_bytes(view, view.variant, model)
 
 
 @pytest.mark.parametrize(
@@ -326,14 +362,14 @@ def test_the_estimate_of_shared_memory_covers_what_a_real_server_takes(repositor
         tensor.set_data_from_numpy(images)
         client.infer("ram", [tensor], outputs=[InferRequestedOutput("count")])
         largest = max(path.stat().st_size for path in server.regions)
-    inspected = inspect(repository)
-    limit = inspected.configs["ram_preprocess"].parameters["max_bytes"]
+    view = inspect(repository)
+    limit = view.configs["ram_preprocess"].model.parameters["max_bytes"]
     limit.string_value = str(len(buffer.getvalue()))
     sent = 32 * len(buffer.getvalue())
-    assert sent < largest <= instance_bytes(inspected, "ram_preprocess") < 2 * sent
+    assert sent < largest <= needed(view, "ram_preprocess") < 2 * sent
 
 
 def test_a_model_that_hands_the_images_on_is_counted_with_them_in_and_out(repository):
-    inspected = inspect(repository)
+    view = inspect(repository)
     images = 32 * int(20971520 * 4 / 3)
-    assert 2 * images <= instance_bytes(inspected, "ram_open_labels") < 2 * images + 2**20 * 2
+    assert 2 * images <= needed(view, "ram_open_labels") < 2 * images + 2**20 * 2

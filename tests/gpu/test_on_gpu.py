@@ -11,11 +11,11 @@ import torch
 from experiments import gpu
 from experiments.gpu import choose_engine
 from ram_triton.cli import run_module
-from ram_triton.engines.cuda_device import first_device
-from ram_triton.engines.loaded_engine import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.engines.tensorrt import TENSORRT, Network, load_tensorrt
+from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.errors import EngineError, MachineError
+from ram_triton.gpus import first_gpu
 from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.parity.compare import compare
 from ram_triton.parity.limits import LIMITS
@@ -34,7 +34,7 @@ UNSUPPORTED = "TensorRT-RTX does not support this compute capability"
 def engine():
     """Skip where something is missing; else the name of the TensorRT to use."""
     try:
-        first_device()
+        first_gpu()
         require_cuda()
         return choose_engine()
     except (MachineError, EngineError) as error:

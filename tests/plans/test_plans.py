@@ -16,7 +16,7 @@ from ram_triton.errors import EngineConfigError, EngineError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.model.noise import published_variant, random_model
-from ram_triton.repository.configs import EngineConfig
+from ram_triton.repository.configs import EngineConfig, Shapes, read_bindings
 from ram_triton.repository.layout import DEFAULT_REPOSITORY
 
 INPUTS = {"ram_encoder": "pixels", "ram_head": "image_embeds"}
@@ -55,9 +55,7 @@ def test_engines_are_built_for_the_shapes_that_the_config_allows(rtx, halves, na
         "ram_encoder": (variant.image_size, variant.image_size, 3),
         "ram_head": (variant.num_tokens, variant.image_width),
     }[name]
-    assert profile.as_dict() == {
-        INPUTS[name]: {"min": [1, *each], "opt": [16, *each], "max": [32, *each]}
-    }
+    assert profile == {INPUTS[name]: Shapes((1, *each), (16, *each), (32, *each))}
     assert len(engine) > 1000
 
 
@@ -69,13 +67,9 @@ def test_of_the_head_that_takes_labels_images_and_labels_range_as_its_config_say
     )
     tokens, width = model.variant.num_tokens, model.variant.image_width
     labels = model.variant.label_width
-    assert profile.as_dict() == {
-        "image_embeds": {
-            "min": [1, tokens, width],
-            "opt": [1, tokens, width],
-            "max": [32, tokens, width],
-        },
-        "label_embeds": {"min": [1, labels], "opt": [256, labels], "max": [5000, labels]},
+    assert profile == {
+        "image_embeds": Shapes((1, tokens, width), (1, tokens, width), (32, tokens, width)),
+        "label_embeds": Shapes((1, labels), (256, labels), (5000, labels)),
     }
     assert len(engine) > 1000
 
@@ -86,7 +80,7 @@ def test_sizes_that_a_config_does_not_say_rightly_are_refused(rtx, repository, t
     (tmp_path / "config.pbtxt").write_text(text.replace("1, 256, 5000", sizes))
     config = EngineConfig.read(tmp_path / "config.pbtxt")
     bindings = Network(rtx, repository / "ram_open_head/1/half.onnx").bindings
-    with pytest.raises(EngineConfigError, match="'label_embeds' must say three sizes"):
+    with pytest.raises(EngineConfigError, match="'label_embeds' must be three sizes"):
         config.check(bindings)
 
 
@@ -103,6 +97,12 @@ def passes_the_gate(rtx, tmp_path):
         return build(rtx, tmp_path / "half.onnx", config_of("ram_head"))
 
     return run
+
+
+@pytest.mark.parametrize("name", [*INPUTS, "ram_open_head"])
+def test_onnx_and_tensorrt_see_the_same_inputs_and_outputs(rtx, repository, name):
+    graph = repository / name / "1" / "half.onnx"
+    assert read_bindings(graph) == Network(rtx, graph).bindings
 
 
 def test_the_head_passes_before_it_is_broken(passes_the_gate, head):
@@ -185,10 +185,13 @@ def edited(tmp_path):
 
 def test_the_profile_follows_the_config(rtx, repository, edited):
     bindings = Network(rtx, repository / "ram_head/1/half.onnx").bindings
-    profile = edited("max_batch_size: 32", "max_batch_size: 64").profile(bindings)
-    assert (profile.min[0], profile.opt[0], profile.max[0]) == (1, 16, 64)
-    profile = edited("preferred_batch_size: [ 8, 16 ]", "").profile(bindings)
-    assert (profile.min[0], profile.opt[0], profile.max[0]) == (1, 32, 32)
+
+    def batches(old, new):
+        shapes = edited(old, new).profile(bindings)["image_embeds"]
+        return shapes.min[0], shapes.opt[0], shapes.max[0]
+
+    assert batches("max_batch_size: 32", "max_batch_size: 64") == (1, 16, 64)
+    assert batches("preferred_batch_size: [ 8, 16 ]", "") == (1, 32, 32)
     with pytest.raises(EngineConfigError, match="preferred batch of 16 is over max_batch_size 4"):
         edited("max_batch_size: 32", "max_batch_size: 4").profile(bindings)
 
@@ -205,7 +208,7 @@ def test_the_building_tells_how_far_it_is(rtx, repository):
     told = []
     network = Network(rtx, repository / "ram_head/1/half.onnx")
     profile = config_of("ram_head").profile(network.bindings)
-    network.build(profile, advance=lambda *step: told.append(step))
+    network.build(profile, progress=lambda *step: told.append(step))
     phases = [phase for phase, _ in told]
     assert "Building engine" in phases
     assert all(0 <= share <= 1 for _, share in told)
@@ -231,10 +234,10 @@ graph, config = map(Path, sys.argv[1:])
 network = Network(load_tensorrt(RTX), graph)
 profile = EngineConfig.read(config).profile(network.bindings)
 try:
-    network.build(profile, advance=interrupt)
+    network.build(profile, progress=interrupt)
 except KeyboardInterrupt:
     stopped = len(told)
-    network.build(profile, advance=lambda *step: told.append(step))
+    network.build(profile, progress=lambda *step: told.append(step))
     print(stopped, len(told) - stopped)
 """
     files = repository / "ram_head/1/half.onnx", DEFAULT_REPOSITORY / "ram_head/config.pbtxt"

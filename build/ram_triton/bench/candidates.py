@@ -20,9 +20,9 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from ram_triton.bench.machine import INT8
 from ram_triton.bench.measurement import Measurement, interleave, percentile
 from ram_triton.bench.triton_steps import Statistics
-from ram_triton.engines.loaded_engine import LoadedEngine, engine_tagger
 from ram_triton.engines.pytorch import Tagger
 from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
+from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger
 from ram_triton.errors import EngineError, ParityError
 from ram_triton.model.ram import RAM
 from ram_triton.parity.answers import Bounds, find_wrong_logit, find_wrong_tag

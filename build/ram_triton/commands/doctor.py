@@ -4,7 +4,6 @@ Exit status: 0 nothing is wrong, 1 a warning or something that could not be chec
 """
 
 import argparse
-import sys
 
 from ram_triton.arguments import add_ports, add_repository
 from ram_triton.repository.layout import PROFILES
@@ -23,20 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look, print, and return the exit status."""
     from ram_triton.doctor.checks import bytes_to_read, choose_profile, examine
-    from ram_triton.doctor.report import exit_status, print_json, print_table, progress
+    from ram_triton.doctor.report import exit_status, print_json, print_table
+    from ram_triton.progress import StatusLine
     from ram_triton.server import Ports
 
-    profile = arguments.profile or choose_profile()
+    root, profile = arguments.repository, arguments.profile or choose_profile()
     ports = Ports(arguments.http_port, arguments.grpc_port, arguments.metrics_port)
-    try:
-        with progress(bytes_to_read(arguments.repository)) as advance:
-            findings = list(examine(arguments.repository, profile, ports, advance))
-    except OSError as error:
-        print(f"doctor: {error.filename}: cannot be read ({error.strerror})", file=sys.stderr)
-        return 2
+    with StatusLine("checking") as status:
+        total, read = max(bytes_to_read(root), 1), 0
+
+        def advance(count: int) -> None:
+            nonlocal read
+            read += count
+            status.update(f"checking, {read / total:.0%} of the files")
+
+        findings = list(examine(root, profile, ports, advance))
     if arguments.json:
-        print_json(findings, str(arguments.repository), profile)
+        print_json(findings, root, profile)
     else:
-        print(f"{arguments.repository}, profile {profile}")
+        print(f"{root}, profile {profile}")
         print_table(findings)
     return exit_status(findings)

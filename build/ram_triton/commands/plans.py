@@ -9,7 +9,14 @@ Without a GPU, --engine tensorrt_rtx checks whether the graphs can be built as t
 import argparse
 
 from ram_triton.arguments import add_repository
-from ram_triton.engines.tensorrt import DEFAULT_LEVEL, LEVELS, MODULES, RTX, TENSORRT, Options
+from ram_triton.engines.tensorrt import (
+    DEFAULT_LEVEL,
+    LEVELS,
+    MODULES,
+    RTX,
+    TENSORRT,
+    BuilderOptions,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.engine == RTX:
         try_graphs(arguments.repository)
     else:
-        options = Options(
+        options = BuilderOptions(
             arguments.builder_level, arguments.version_compatible, arguments.hardware_compatible
         )
         make_plans(arguments.repository, options, arguments.force)

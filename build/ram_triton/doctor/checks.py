@@ -1,45 +1,53 @@
 """All checks, in the order in which they depend on each other."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ram_triton.doctor.artefacts import artefact_sizes, check_artefacts
-from ram_triton.doctor.configs import check_configs, check_gpu_ids, check_stray_files
-from ram_triton.doctor.finding import Finding, error, fine, not_needed, unknown
-from ram_triton.doctor.gpu_memory import check_gpu_memory
-from ram_triton.doctor.graphs import check_image_size, check_vocabulary
-from ram_triton.doctor.machine import Gpu, read_gpus, shared_memory, tensorrt_version
-from ram_triton.doctor.plans import added_graphs, check_plans
-from ram_triton.doctor.ports import check_ports
-from ram_triton.doctor.python_packages import backend_python, check_python, check_server
-from ram_triton.doctor.repository_view import Inspected
-from ram_triton.doctor.shared_memory import check_shared_memory
+from ram_triton.doctor.artefacts import (
+    RESTORE,
+    check_artefacts,
+    check_image_size,
+    check_plans,
+    check_vocabulary,
+)
+from ram_triton.doctor.machine import (
+    backend_python,
+    check_ports,
+    check_python,
+    check_server,
+    tensorrt_version,
+)
+from ram_triton.doctor.memory import check_gpu_memory, check_shared_memory, shared_memory
+from ram_triton.doctor.report import Finding, error, fine, not_needed, unknown
+from ram_triton.doctor.repository_view import Advance, RepositoryView
 from ram_triton.errors import MachineError
-from ram_triton.repository.layout import CPU, GPU, MODELS
+from ram_triton.gpus import Gpu, gpus
+from ram_triton.repository.layout import CPU, GPU, INT8_GRAPH, MANIFEST, MODELS, PLAN
 from ram_triton.server import Ports
 
 
 def choose_profile() -> str:
-    """Return `gpu` where the driver shows a GPU or fails to, and `cpu` elsewhere."""
+    """Return `gpu` if the driver shows a GPU or fails to, else `cpu`."""
     try:
-        return GPU if read_gpus() else CPU
+        return GPU if gpus() else CPU
     except MachineError:
         return GPU
 
 
 def bytes_to_read(root: Path) -> int:
-    """Tell how many bytes `examine` will report through `advance`."""
-    repository = Inspected(root, GPU)
-    files = [root / model / "1" / "model.plan" for model in repository.planned]
-    for model in repository.planned:
-        if MODELS[model].optional:
-            files += added_graphs(repository, model)
-    sizes = [path.stat().st_size for path in files if path.is_file()]
-    return sum(artefact_sizes(repository)) + sum(sizes)
+    """Return about how many bytes `examine` will report through `advance`."""
+    with contextlib.suppress(OSError):  # a finding of its own
+        view = RepositoryView.read(root, GPU)
+        files = [*map(Path, view.artefacts), *(model.file(PLAN) for model in view.planned)]
+        sizes = [(root / path).stat().st_size for path in files if (root / path).is_file()]
+        return sum(sizes)
+    return 0
 
 
 def examine(
-    root: Path, profile: str, ports: Ports, advance: Callable[[int], None] = lambda count: None
+    root: Path, profile: str, ports: Ports, advance: Advance = lambda count: None
 ) -> Iterator[Finding]:
     """Look at a repository and this machine; yields each finding when it is made.
 
@@ -52,58 +60,185 @@ def examine(
     if not root.is_dir():
         yield error("repository", f"{root}: no such folder", "give the right REPOSITORY=DIR")
         return
-    repository = Inspected(root, profile)
-    for subject, findings in (
-        ("configs", check_configs(repository)),
-        ("stray files", check_stray_files(repository)),
-        ("artefacts", check_artefacts(repository, advance)),
-        ("vocabulary", check_vocabulary(repository)),
-        ("image size", check_image_size(repository)),
-        ("GPUs", _check_gpus(repository, advance)),
-        ("Python", check_python(profile, backend_python(profile))),
-        ("tritonserver", check_server(profile)),
-        ("shared memory", check_shared_memory(repository, shared_memory())),
-        ("ports", check_ports(ports)),
+    view = RepositoryView.read(root, profile, advance)
+    for subject, check in (
+        ("configs", lambda: check_configs(view)),
+        ("stray files", lambda: check_stray_files(view)),
+        ("model", lambda: _check_model(view)),
+        ("GPUs", lambda: _check_gpus(view)),
+        ("Python", lambda: check_python(profile, backend_python(profile))),
+        ("tritonserver", lambda: check_server(profile)),
+        ("shared memory", lambda: _check_shared_memory(view)),
+        ("ports", lambda: check_ports(ports)),
     ):
-        yield from _guard(subject, findings)
+        yield from _guard(subject, check)
 
 
-def _guard(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield a check's findings, and one more in place of whatever it did not expect."""
+def _guard(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield a check's findings, and one more instead of an error that it did not expect."""
     try:
-        yield from findings
-    except Exception as problem:  # of files that nobody wrote so yet
+        yield from check()
+    except Exception as problem:  # from files that nobody has written like this yet
         reason = " ".join(f"{type(problem).__name__}: {problem}".split())
         yield error(
             subject,
-            f"cannot be looked at to the end ({reason})",
-            "mend what stands above first, or run 'make model' again",
+            f"cannot be checked to the end ({reason})",
+            "fix the errors above first, or run 'make model' again",
         )
 
 
-def _check_gpus(repository: Inspected, advance: Callable[[int], None]) -> Iterator[Finding]:
-    if repository.profile == CPU:
+def _check_model(view: RepositoryView) -> Iterator[Finding]:
+    if view.manifest_problem:
+        damage, _, remedy = view.manifest_problem.partition(": run ")
+        yield error("artefacts", damage.removeprefix(f"{view.root}/"), f"run {remedy}")
+    elif not view.manifest:
+        text = f"no model is installed, or its build was interrupted: {MANIFEST} is missing"
+        yield error("artefacts", text, "run 'make model', or 'make demo' for a toy")
+    else:
+        yield from _guard("artefacts", lambda: check_artefacts(view))
+        yield from _guard("vocabulary", lambda: check_vocabulary(view))
+        yield from _guard("image size", lambda: check_image_size(view))
+
+
+def _check_shared_memory(view: RepositoryView) -> Iterator[Finding]:
+    if view.manifest:  # else an error of its own
+        yield from check_shared_memory(view, shared_memory())
+
+
+def check_configs(view: RepositoryView) -> Iterator[Finding]:
+    """Check names, batches, graphs and numbers of the configs that the profile uses."""
+    found = [error("configs", problem, RESTORE) for problem in view.config_problems]
+    for name, config in view.configs.items():
+        if config.model.name not in ("", name):
+            text = f"{view.config_name(name)}: its name is '{config.model.name}'"
+            found.append(error("configs", text, f'write name: "{name}"'))
+    found += [*_batches(view), *_graphs(view), *_numbers(view), *_label_limits(view)]
+    yield from found or [fine("configs", f"{len(view.models)} models, profile {view.profile}")]
+
+
+def _batches(view: RepositoryView) -> Iterator[Finding]:
+    """Compare the batches that the ensemble allows with those that its steps take."""
+    ensemble = view.configs.get("ram")
+    for name in MODELS["ram"].steps:
+        if ensemble is None or name not in view.configs:
+            continue
+        size, whole = view.configs[name].model.max_batch_size, ensemble.model.max_batch_size
+        if size < whole:
+            yield error(
+                "configs",
+                f"{name}: max_batch_size {size} is below the ensemble's {whole}",
+                f"raise it, or lower max_batch_size in ram/config.pbtxt to {size}",
+            )
+
+
+def _graphs(view: RepositoryView) -> Iterator[Finding]:
+    """Find graphs that configs name, but the build did not write."""
+    for name, config in view.configs.items():
+        graph = config.model.default_model_filename
+        path = f"{name}/1/{graph}"
+        # If the build wrote it and it is missing, that is an artefact's finding.
+        if not view.artefacts or not graph or path in view.artefacts:
+            continue
+        if not (view.root / path).is_file():
+            config_name = view.config_name(name)
+            remedy = "run 'make model'"
+            if graph == INT8_GRAPH:
+                remedy = f"run 'make model' with INT8=DIR, or name model.onnx in {config_name}"
+            yield error("configs", f"{config_name} names {path}, which is missing", remedy)
+
+
+def _numbers(view: RepositoryView) -> Iterator[Finding]:
+    """Check the numbers that the Python models read from their configs."""
+    for name, config in view.configs.items():
+        for parameter, kind in MODELS[name].numbers.items():
+            text = config.parameter(parameter)
+            if text is None or not _is_number(text, kind):
+                state = "missing" if text is None else f"'{text}'"
+                what = "a whole number" if kind is int else "a number"
+                place = f"{view.config_name(name)}: the parameter '{parameter}'"
+                yield error("configs", f"{place} is {state}, not {what}", RESTORE)
+
+
+def _is_number(text: str, kind: type[int] | type[float]) -> bool:
+    """Return whether the model can use a parameter: a number that is finite and not negative."""
+    try:
+        return 0 <= kind(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _label_limits(view: RepositoryView) -> Iterator[Finding]:
+    """Compare the labels that a request may have with those that the head's plan takes."""
+    labels, head = view.configs.get("ram_open_labels"), view.configs.get("ram_open_head")
+    limit = labels.parameter("max_labels") if labels else None
+    sizes = head.parameter("label_embeds") if head else None
+    if limit is None or sizes is None or not limit.isdecimal():
+        return
+    largest = sizes.split(",")[-1].strip()
+    if largest.isdecimal() and int(limit) > int(largest):
+        yield error(
+            "configs",
+            f"ram_open_labels allows {limit} labels, ram_open_head's plans take {largest}",
+            f"lower max_labels in {view.config_name('ram_open_labels')}, or raise the last size of "
+            "label_embeds in ram_open_head/config.pbtxt and make the plans again",
+        )
+
+
+def check_stray_files(view: RepositoryView) -> Iterator[Finding]:
+    """Find what is in the root and is not a model: Triton exits because of it."""
+    known = {model.name for model in view.models}
+    strays = [
+        path.name
+        for path in sorted(view.root.iterdir())
+        if not (path / "config.pbtxt").is_file() and path.name not in known
+    ]
+    for name in strays:
+        text = f"{name} is not a model: the server exits because of it"
+        yield error("stray files", text, f"move {name} out of {view.root}")
+    if not strays:
+        yield fine("stray files", "none")
+
+
+def _check_gpus(view: RepositoryView) -> Iterator[Finding]:
+    if view.profile == CPU:
         for subject in ("GPUs", "plans", "GPU memory"):
             yield not_needed(subject, "the CPU profile runs the ONNX graphs")
         return
-    gpus: list[Gpu] = []
+    found: list[Gpu] = []
     try:
-        gpus = read_gpus()
+        found = gpus()
     except MachineError as problem:
-        yield error("GPUs", str(problem), "mend or reload the NVIDIA driver, or take --profile cpu")
+        yield error("GPUs", str(problem), "repair the NVIDIA driver, or use --profile cpu")
     else:
-        if gpus:
-            yield fine("GPUs", ", ".join(f"{gpu.index}: {gpu.name}" for gpu in gpus))
-            yield from check_gpu_ids(repository, gpus)
+        if found:
+            yield fine("GPUs", ", ".join(f"{gpu.index}: {gpu.name}" for gpu in found))
+            yield from check_gpu_ids(view, found)
         else:
             yield error(
                 "GPUs",
-                "the driver shows none",
-                "install the NVIDIA driver, start the container with --gpus all, or take "
+                "no NVIDIA driver or GPU found",
+                "install the NVIDIA driver, start the container with --gpus all, or use "
                 "--profile cpu",
             )
-    yield from _guard("plans", check_plans(repository, gpus, tensorrt_version(), advance))
-    if gpus:
-        yield from _guard("GPU memory", check_gpu_memory(repository, gpus))
+    if not view.manifest:
+        return
+    yield from _guard("plans", lambda: check_plans(view, found, tensorrt_version()))
+    if found:
+        yield from _guard("GPU memory", lambda: check_gpu_memory(view, found))
     else:
-        yield unknown("GPU memory", "no GPU to ask", "see GPUs")
+        yield unknown("GPU memory", "not known without a GPU", "see GPUs")
+
+
+def check_gpu_ids(view: RepositoryView, found: Sequence[Gpu]) -> Iterator[Finding]:
+    """Find configs that name a GPU that is not there: the server exits because of it."""
+    there = {gpu.index for gpu in found}
+    for model in view.planned:
+        if model.name not in view.configs:
+            continue
+        groups = view.configs[model.name].model.instance_group
+        for index in sorted({index for group in groups for index in group.gpus} - there):
+            yield error(
+                "GPUs",
+                f"{model.name}/config.pbtxt: instance_group names GPU {index}, which is not there",
+                f"leave gpus out of instance_group, or name {' or '.join(map(str, sorted(there)))}",
+            )

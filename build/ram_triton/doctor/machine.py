@@ -1,89 +1,50 @@
-"""What this machine has: GPUs, TensorRT, shared memory."""
+"""This machine: its TensorRT, the backend's Python and its packages, tritonserver, ports."""
 
 import ctypes
-import importlib
+import importlib.util
+import json
 import shutil
 import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+from collections.abc import Iterator
+from typing import Any
 
-from ram_triton.errors import MachineError
+from ram_triton.check_system import find_libpython
+from ram_triton.doctor.report import Finding, error, fine, not_needed, warning
+from ram_triton.engines.tensorrt import load_tensorrt
+from ram_triton.errors import EngineError
+from ram_triton.repository.layout import CPU
+from ram_triton.server import Ports
 
-SHARED_MEMORY = Path("/dev/shm")
-MIB = 2**20
-QUERY = ("index", "name", "compute_cap", "memory.total", "memory.free")
-# Python packages that hold TensorRT, the serving image's first. `tensorrt_bindings` is the part
-# that takes its libraries from the system.
-TENSORRT_MODULES = ("tensorrt", "tensorrt_bindings")
 TENSORRT_LIBRARIES = ("libnvinfer.so.11", "libnvinfer.so.10")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU.
-
-    Attributes:
-        index: as CUDA and `instance_group` count them.
-        name: such as `NVIDIA H100 80GB HBM3`.
-        compute_capability: such as `9.0`.
-        total: bytes of its memory; None where the driver does not say.
-        free: bytes that no process holds; None likewise.
-    """
-
-    index: int
-    name: str
-    compute_capability: str
-    total: int | None
-    free: int | None
-
-
-def read_gpus() -> list[Gpu]:
-    """Ask the driver for this machine's GPUs; none where it has no driver.
-
-    Raises:
-        MachineError: there is a driver, and it fails.
-    """
-    if shutil.which("nvidia-smi") is None:
-        return []
-    command = ["nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = " ".join((done.stdout + done.stderr).split())
-        raise MachineError(f"nvidia-smi failed: {reason or f'status {done.returncode}'}")
-    return parse_gpus(done.stdout)
-
-
-def parse_gpus(text: str) -> list[Gpu]:
-    """Read what `nvidia-smi --query-gpu=… --format=csv` prints, with its header.
-
-    Raises:
-        MachineError: it is something else, such as a message.
-    """
-    header, *lines = text.strip().splitlines() or [""]
-    names = [name.split(" [")[0].strip() for name in header.split(",")]
-    if names != list(QUERY):
-        raise MachineError(f"nvidia-smi said: {' '.join(text.split()) or 'nothing'}")
-    return [_parse_gpu(line) for line in lines]
-
-
-def _parse_gpu(line: str) -> Gpu:
-    index, name, compute_capability, total, free = (part.strip() for part in line.split(","))
-    return Gpu(int(index), name, compute_capability, _parse_memory(total), _parse_memory(free))
-
-
-def _parse_memory(text: str) -> int | None:
-    """Bytes of `81559 MiB`; None of `[N/A]`, `[Insufficient Permissions]` and their like."""
-    number, _, unit = text.partition(" ")
-    return int(number) * MIB if number.isdigit() and unit == "MiB" else None
+OLDEST_PILLOW = (10, 1)  # the first with Image.has_transparency_data
+CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF"}
+PROBE = """
+import importlib.util, json, sys
+seen = {"python": sys.version.split()[0]}
+try:
+    import numpy
+    seen["numpy"] = numpy.__version__
+except ImportError as error:
+    seen["numpy_error"] = str(error)
+try:
+    import PIL
+    from PIL import features
+    seen["pillow"] = PIL.__version__
+    seen["codecs"] = [name for name in sys.argv[1:] if features.check(name)]
+except ImportError as error:
+    seen["pillow_error"] = str(error)
+seen["openvino"] = importlib.util.find_spec("openvino") is not None
+print(json.dumps(seen))
+"""
 
 
 def tensorrt_version() -> str | None:
-    """Version of the TensorRT at hand: all of it from Python, else as far as its library tells."""
-    for name in TENSORRT_MODULES:
-        try:
-            return importlib.import_module(name).__version__
-        except (ImportError, OSError, AttributeError):
-            continue
+    """Return TensorRT's version: all of it from Python, or the part that its library reports."""
+    try:
+        return str(load_tensorrt().__version__)
+    except (EngineError, AttributeError):
+        pass
     for name in TENSORRT_LIBRARIES:
         try:
             number = ctypes.CDLL(name).getInferLibVersion()
@@ -93,9 +54,89 @@ def tensorrt_version() -> str | None:
     return None
 
 
-def shared_memory() -> tuple[int, int] | None:
-    """Total and free bytes of the shared memory's file system, or None where there is none."""
-    if not SHARED_MEMORY.is_dir():
-        return None
-    usage = shutil.disk_usage(SHARED_MEMORY)
-    return usage.total, usage.free
+def check_ports(ports: Ports) -> Iterator[Finding]:
+    """Check whether the server's ports are free."""
+    numbers = {name: getattr(ports, name) for name in ("http", "grpc", "metrics")}
+    taken = ports.taken()
+    for name, number in numbers.items():
+        if number in taken:
+            yield error(
+                "ports",
+                f"{number} ({name}) is taken",
+                f"stop what listens there ('ss -ltnp sport = :{number}' shows it), or give the "
+                f"server another: --{name}-port",
+            )
+    if not taken:
+        yield fine("ports", f"{', '.join(map(str, numbers.values()))} are free")
+
+
+def backend_python(profile: str) -> str | None:
+    """Return the Python whose packages the models get: the first on PATH.
+
+    `make serve` puts its own environment's there.
+    """
+    return sys.executable if profile == CPU else shutil.which("python3")
+
+
+def check_python(profile: str, python: str | None) -> Iterator[Finding]:
+    """Ask `python` for the versions of what the Python models import."""
+    if python is None:
+        yield error("Python", "there is no python3 on PATH", "install Python 3, or extend PATH")
+        return
+    done = subprocess.run(
+        [python, "-c", PROBE, *CODECS], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        yield error("Python", f"{python} does not run: {last}", "fix it, or put another on PATH")
+        return
+    seen = json.loads(done.stdout)
+    yield fine("Python", f"{seen['python']} at {python}")
+    yield _numpy(seen, python)
+    yield _pillow(seen, python)
+    if profile == CPU and not seen["openvino"]:
+        yield error("openvino", f"not installed for {python}", "run 'make setup'")
+
+
+def _numpy(seen: dict[str, Any], python: str) -> Finding:
+    install = f"{python} -m pip install 'numpy<2'"
+    if "numpy" not in seen:
+        return error("numpy", f"cannot be imported: {seen['numpy_error']}", install)
+    if int(seen["numpy"].split(".")[0]) >= 2:
+        text = f"{seen['numpy']}: Triton's Python backend breaks on strings with numpy 2"
+        return error("numpy", text, install)
+    return fine("numpy", seen["numpy"])
+
+
+def _pillow(seen: dict[str, Any], python: str) -> Finding:
+    oldest = ".".join(map(str, OLDEST_PILLOW))
+    install = f"{python} -m pip install 'pillow>={oldest}'"
+    if "pillow" not in seen:
+        return error("Pillow", f"cannot be imported: {seen['pillow_error']}", install)
+    version = tuple(int(part) for part in seen["pillow"].split(".")[:2])
+    if version < OLDEST_PILLOW:
+        text = f"{seen['pillow']} is too old for the preprocessor"
+        return error("Pillow", text, install)
+    lacking = [name for codec, name in CODECS.items() if codec not in seen["codecs"]]
+    if lacking:
+        text = f"{seen['pillow']} cannot decode {', '.join(lacking)}"
+        return warning("Pillow", text, f"{install} --force-reinstall, from a wheel")
+    return fine("Pillow", seen["pillow"])
+
+
+def check_server(profile: str) -> Iterator[Finding]:
+    """Look for what `make serve` needs: tritonserver's wheel and a libpython for its stub."""
+    if profile != CPU:
+        yield not_needed("libpython", "the serving image's stub has its own")
+        return
+    libpython = find_libpython()
+    if libpython is None:
+        version = "{}.{}".format(*sys.version_info[:2])
+        package = f"run 'apt-get install libpython{version}'"
+        yield error("libpython", f"libpython{version}.so.1.0 is missing", package)
+    else:
+        yield fine("libpython", libpython)
+    if importlib.util.find_spec("pytriton") is None:
+        yield error("tritonserver", "the wheel nvidia-pytriton is missing", "run 'make setup'")
+    else:
+        yield fine("tritonserver", "from the wheel nvidia-pytriton")

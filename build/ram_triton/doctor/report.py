@@ -1,55 +1,116 @@
-"""Findings as a table, as plain lines or as JSON, and the exit status that they give."""
+"""Findings: what was checked and its state; as a table, as lines or as JSON."""
 
-import contextlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
 
-from ram_triton.doctor.finding import Finding, Status
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-MARKS = {
-    Status.FINE: ("green", "fine"),
-    Status.NOT_NEEDED: ("dim", "not needed"),
-    Status.UNKNOWN: ("yellow", "unknown"),
-    Status.WARNING: ("yellow", "warning"),
-    Status.ERROR: ("bold red", "error"),
+
+class Status(IntEnum):
+    """The state of a thing; a higher one is worse."""
+
+    FINE = 0
+    NOT_NEEDED = 1  # the profile does not use it
+    UNKNOWN = 2  # it could not be checked
+    WARNING = 3  # it works, with a drawback
+    ERROR = 4  # it does not work, or gives wrong answers
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+STYLES = {
+    Status.FINE: "green",
+    Status.NOT_NEEDED: "dim",
+    Status.UNKNOWN: "yellow",
+    Status.WARNING: "yellow",
+    Status.ERROR: "bold red",
 }
-ALL_FINE, TROUBLE_AHEAD, WILL_NOT_SERVE = range(3)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's table.
+
+    Attributes:
+        subject: what was checked.
+        status: its state.
+        text: what was seen, in one line.
+        remedy: what to do about it; empty if nothing has to be done.
+    """
+
+    subject: str
+    status: Status
+    text: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a problem without a remedy."""
+        if self.status > Status.NOT_NEEDED and not self.remedy:
+            raise ValueError(f"{self.subject}: the problem '{self.text}' has no remedy")
+
+
+def fine(subject: str, text: str) -> Finding:
+    """Return a finding that nothing is wrong."""
+    return Finding(subject, Status.FINE, text)
+
+
+def not_needed(subject: str, text: str) -> Finding:
+    """Return a finding that the profile does not use something."""
+    return Finding(subject, Status.NOT_NEEDED, text)
+
+
+def unknown(subject: str, text: str, remedy: str) -> Finding:
+    """Return a finding that something could not be checked."""
+    return Finding(subject, Status.UNKNOWN, text, remedy)
+
+
+def warning(subject: str, text: str, remedy: str) -> Finding:
+    """Return a finding that something works with a drawback."""
+    return Finding(subject, Status.WARNING, text, remedy)
+
+
+def error(subject: str, text: str, remedy: str) -> Finding:
+    """Return a finding that something does not work."""
+    return Finding(subject, Status.ERROR, text, remedy)
 
 
 def exit_status(findings: Sequence[Finding]) -> int:
-    """0: nothing is wrong; 1: a warning, or something that could not be looked at; 2: an error."""
+    """Return 0 if nothing is wrong, 1 for a warning or something unknown, 2 for an error."""
     worst = max((finding.status for finding in findings), default=Status.FINE)
-    if worst is Status.ERROR:
-        return WILL_NOT_SERVE
-    return TROUBLE_AHEAD if worst >= Status.UNKNOWN else ALL_FINE
+    return 2 if worst is Status.ERROR else int(worst >= Status.UNKNOWN)
 
 
 def print_table(findings: Sequence[Finding]) -> None:
-    """Print a table with rich, or a line for each finding where rich is not installed."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:
+    """Print a table that fits a terminal; elsewhere one whole line per finding."""
+    console = Console()
+    if not console.is_terminal:
         for finding in findings:
             remedy = f" → {finding.remedy}" if finding.remedy else ""
-            print(f"{finding.status!s:10} {finding.subject}: {finding.text}{remedy}")
+            print(f"{finding.status!s:10}  {finding.subject}: {finding.text}{remedy}")
         return
-    table = Table("", "what", "how it stands", "what to do")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    for _ in ("what was checked", "what was seen and what to do"):
+        table.add_column(overflow="fold")  # a path may be broken, but is never cut
     for finding in findings:
-        style, mark = MARKS[finding.status]
-        cells = (finding.subject, finding.text, finding.remedy)
-        table.add_row(Text(mark, style), *map(Text, cells))
-    # A file or a pipe has no width: lines are then as long as they need to be.
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width).print(table)
+        table.add_row(
+            Text(str(finding.status), STYLES[finding.status]), finding.subject, Text(finding.text)
+        )
+        if finding.remedy:
+            table.add_row("", "", Text(f"→ {finding.remedy}", "cyan"))
+    console.print(table)
 
 
-def print_json(findings: Sequence[Finding], repository: str, profile: str) -> None:
+def print_json(findings: Sequence[Finding], repository: Path, profile: str) -> None:
     """Print one object with the findings and the exit status."""
-    told = {
-        "repository": repository,
+    contents = {
+        "repository": str(repository),
         "profile": profile,
         "status": exit_status(findings),
         "findings": [
@@ -62,22 +123,4 @@ def print_json(findings: Sequence[Finding], repository: str, profile: str) -> No
             for finding in findings
         ],
     }
-    print(json.dumps(told, indent=2, ensure_ascii=False))
-
-
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal while `total` bytes are read; yields what to call with a number."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-    except ImportError:
-        yield lambda count: None
-        return
-    columns = ("reading", BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda count: bar.advance(task, count)
+    print(json.dumps(contents, indent=2, ensure_ascii=False))

@@ -1,75 +1,100 @@
-"""The repository that is looked at, as far as its files can be read."""
+"""A repository under a profile, read as far as its files can be read."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ram_triton.errors import EngineConfigError, RepositoryError
+from ram_triton.files import sha256
 from ram_triton.model.variant import Variant
-from ram_triton.repository.layout import MANIFEST, MODELS, Engine
+from ram_triton.repository.configs import EngineConfig
+from ram_triton.repository.layout import MODELS, Engine, Model
+from ram_triton.repository.repository import Repository
 
-TEXT_COST = 4 / 3  # base64 of an image, against the image
+TEXT_COST = 4 / 3  # bytes of base64 per byte of an image
+
+Advance = Callable[[int], None]
 
 
-@dataclass
-class Inspected:
+@dataclass(frozen=True)
+class RepositoryView:
     """A model repository under a profile.
 
     Attributes:
         root: its folder.
-        profile: `cpu` takes configs/cpu.pbtxt where a model has one.
-        configs: each model's config (Triton's `ModelConfig` message), of those that parse.
+        profile: `cpu` takes configs/cpu.pbtxt if a model has one.
+        configs: the configs that can be read, by model.
+        config_problems: what is wrong with the others, a line each.
+        manifest: what the build wrote; empty if there is none that can be read.
+        manifest_problem: why it cannot be read; empty if it can, or if there is none.
+        advance: called with each number of bytes that is read to hash files.
     """
 
     root: Path
     profile: str
-    configs: dict[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, EngineConfig]
+    config_problems: list[str]
+    manifest: Mapping[str, Any]
+    manifest_problem: str
+    advance: Advance
+    _hashes: dict[Path, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls, root: Path, profile: str, advance: Advance = lambda count: None
+    ) -> "RepositoryView":
+        """Read the configs and the manifest; what is wrong with them is kept, not raised."""
+        configs, problems, damage = {}, [], ""
+        for model in _models(root):
+            try:
+                configs[model.name] = EngineConfig.read(_config_file(root, profile, model))
+            except EngineConfigError as error:
+                problems.append(str(error).removeprefix(f"{root}/"))
+        try:
+            manifest = Repository(root).manifest() or {}
+        except RepositoryError as error:
+            manifest, damage = {}, str(error)
+        return cls(root, profile, configs, problems, manifest, damage, advance)
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """The models that have to be there, and those that may be and are."""
-        return tuple(
-            model.name
-            for model in MODELS.values()
-            if not model.optional or (self.root / model.name).is_dir()
-        )
+    def models(self) -> list[Model]:
+        """The models that have to be there, and the optional ones that are."""
+        return _models(self.root)
 
     @property
-    def planned(self) -> tuple[str, ...]:
-        """Those of them that TensorRT runs."""
-        return tuple(name for name in self.models if MODELS[name].engine is Engine.GRAPH)
+    def planned(self) -> list[Model]:
+        """Those of them that TensorRT runs in the GPU profile."""
+        return [model for model in self.models if model.engine is Engine.GRAPH]
 
-    def config_file(self, model: str) -> Path:
-        """Return the config that the profile serves a model with."""
-        special = self.root / model / "configs" / f"{self.profile}.pbtxt"
-        return special if special.is_file() else self.root / model / "config.pbtxt"
-
-    @cached_property
-    def manifest(self) -> dict:
-        """What the build wrote; empty where it cannot be read, which a finding of its own tells."""
-        manifest = read_json(self.root / MANIFEST)
-        return manifest if isinstance(manifest, dict) else {}
+    def config_name(self, model: str) -> Path:
+        """Return the profile's config of a model, relative to the root."""
+        return _config_file(self.root, self.profile, MODELS[model]).relative_to(self.root)
 
     @property
     def artefacts(self) -> dict[str, str]:
-        """Each artefact's hash by the manifest; empty where it has none."""
+        """The hash of each artefact by the manifest; empty if it has none."""
         artefacts = self.manifest.get("artefacts")
         return artefacts if isinstance(artefacts, dict) else {}
 
+    def sha256(self, path: Path) -> str:
+        """Return a file's hash, which is computed once."""
+        if path not in self._hashes:
+            self._hashes[path] = sha256(path, self.advance)
+        return self._hashes[path]
+
     @cached_property
     def variant(self) -> Variant | None:
-        """The model's sizes by the manifest, or None where it has none."""
+        """The model's sizes by the manifest; None if it has none."""
         try:
-            return Variant.from_dict(self.manifest.get("variant", {}))
-        except (AttributeError, TypeError, ValueError):
+            return Variant.from_dict(self.manifest["variant"])
+        except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
-    def tensor_bytes(self) -> dict[str, int] | None:
-        """Bytes for one image of each tensor between the models; None without a variant."""
-        variant = self.variant
-        if variant is None:
-            return None
+    def tensor_bytes(self, variant: Variant) -> dict[str, int]:
+        """Return the bytes per image of each tensor that models hand on."""
         image = int(self._largest_image() * TEXT_COST)
         return {
             "image": image,
@@ -81,49 +106,40 @@ class Inspected:
         }
 
     def _largest_image(self) -> int:
-        """Bytes of the largest image that the preprocessor takes; 0 where its config says none."""
+        """Return the bytes of the largest image that is accepted; 0 if the config has no limit."""
         config = self.configs.get("ram_preprocess")
-        limit = config.parameters["max_bytes"].string_value if config else ""
+        limit = (config.parameter("max_bytes") if config else None) or ""
         return int(limit) if limit.isdecimal() else 0
 
     def largest_batch(self, model: str) -> int:
-        """Images in a request to a model; to one that does not batch, as many as to `ram`."""
+        """Return the images per request; as many as `ram` takes if the model does not batch."""
         ensemble = self.configs.get("ram")
-        return self.configs[model].max_batch_size or (ensemble.max_batch_size if ensemble else 1)
+        limits = [each.model.max_batch_size for each in (self.configs[model], ensemble) if each]
+        return int(next(filter(None, limits), 1))
 
-    def free_sizes(self, model: str) -> dict[str, list[tuple[int, ...]]]:
-        """Return the smallest, usual and largest sizes that a plan of a model has to take.
-
-        Returns:
-            The sizes of the free dimensions of each input, by its name.
-
-        Raises:
-            EngineConfigError: the config does not say them.
-        """
-        # Imported here, because it needs what a bare Python lacks; so does any parsed config.
-        from ram_triton.repository.configs import EngineConfig
-
-        config = EngineConfig(self.root / model / "config.pbtxt", self.configs[model])
-        return {tensor.name: config.sizes(tensor.name) for tensor in config.model.input}
-
-    def instances(self, model: str) -> int:
-        """Count a model's instances on the CPU, or on one GPU."""
-        groups = self.configs[model].instance_group
-        return sum(max(group.count, 1) for group in groups) or 1
-
-    def instances_on(self, model: str, gpu: int) -> int:
-        """Count a model's instances on a GPU; a group that names none is on all of them."""
-        groups = self.configs[model].instance_group
-        here = [group for group in groups if not group.gpus or gpu in group.gpus]
+    def instances(self, model: str, gpu: int | None = None) -> int:
+        """Count a model's instances on the CPU, or on one GPU; a group without GPUs is on all."""
+        groups = self.configs[model].model.instance_group
+        here = [group for group in groups if gpu is None or not group.gpus or gpu in group.gpus]
         return sum(max(group.count, 1) for group in here) if groups else 1
 
 
-def read_json(path: Path) -> Any | None:
-    """Return what a JSON file holds, or None where it is missing or damaged."""
+def _models(root: Path) -> list[Model]:
+    return [m for m in MODELS.values() if not m.optional or (root / m.name).is_dir()]
+
+
+def _config_file(root: Path, profile: str, model: Model) -> Path:
+    special = root / model.name / "configs" / f"{profile}.pbtxt"
+    return special if special.is_file() else root / model.name / "config.pbtxt"
+
+
+def read_json(path: Path) -> object:
+    """Return what a JSON file contains; None if it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        contents: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return contents
 
 
 def mebibytes(number: float) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ram_triton.engines.cuda_device import first_device
-from ram_triton.engines.loaded_engine import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.engines.onnxruntime import RoundedTagger
 from ram_triton.engines.pytorch import Tagger, onnx_tagger
 from ram_triton.engines.tensorrt import load_tensorrt
+from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.errors import ParityError
 from ram_triton.files import sha256
+from ram_triton.gpus import first_gpu
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.parity.compare import FLOAT32, Limits
 from ram_triton.repository.layout import (
@@ -80,11 +80,11 @@ class GraphPair:
         if self.encoder.name == HALF_GRAPH:
             engine = f"ONNX Runtime, rounded to {self.precision}"
             return RoundedTagger(*graphs, **inputs), engine
-        device, trt = first_device(), load_tensorrt()
+        gpu, trt = first_gpu(), load_tensorrt()
         require_cuda()
         encoder, head = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in graphs)
         tagger = engine_tagger(encoder, head, **inputs)
-        return tagger, f"TensorRT {trt.__version__} on {device.name}"
+        return tagger, f"TensorRT {trt.__version__} on {gpu.name}"
 
 
 def read_repository(root: Path) -> tuple[dict[str, Any], Vocabulary]:

@@ -1,27 +1,30 @@
-"""What a model's config asks of its engine: names, types, shapes, and an optimisation profile."""
+"""A model's config.pbtxt, the tensors of its graph, and the shapes that an engine has to take."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from ram_triton.errors import EngineConfigError
+from ram_triton.errors import EngineConfigError, GraphError
 
-FREE = -1  # a dimension that is known only when a request comes
+FREE = -1  # a dimension whose size depends on the request
 SIZES = re.compile(r"\s*[1-9]\d*(x[1-9]\d*)*\s*$")
+# ONNX's names of the types that Triton names otherwise.
+ONNX_TYPES = {"FLOAT": "FP32", "FLOAT16": "FP16", "BFLOAT16": "BF16", "DOUBLE": "FP64"}
 
 
 @dataclass(frozen=True)
 class Binding:
-    """An input or output of an engine.
+    """An input or output of a graph.
 
     Attributes:
-        name: the tensor's.
+        name: the tensor's name.
         type: as Triton's configs write it without `TYPE_`: `UINT8`, `FP32`, …
-        shape: with the batch first; `FREE` where a dimension is not fixed.
+        shape: with the batch first; `FREE` for a dimension that is not fixed.
         is_input: or an output.
     """
 
@@ -32,32 +35,30 @@ class Binding:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Shapes of the first input, and of others if there are any.
+class Shapes:
+    """The shapes of an input that an engine takes.
 
     Attributes:
-        input: the input's name.
         min: the smallest shape.
-        opt: the shape to be fastest at.
+        opt: the shape for which the engine is fastest.
         max: the largest shape.
-        others: the same of each further input.
     """
 
-    input: str
     min: tuple[int, ...]
     opt: tuple[int, ...]
     max: tuple[int, ...]
-    others: tuple["Profile", ...] = ()
 
-    def as_dict(self) -> dict[str, dict[str, list[int]]]:
-        """Return the shapes by the inputs' names, for `plan.json`."""
-        shapes = {"min": list(self.min), "opt": list(self.opt), "max": list(self.max)}
-        return {self.input: shapes} | {k: v for p in self.others for k, v in p.as_dict().items()}
+    def as_dict(self) -> dict[str, list[int]]:
+        """Return the shapes as `plan.json` has them."""
+        return {kind: list(shape) for kind, shape in asdict(self).items()}
+
+
+Profile = Mapping[str, Shapes]  # by the inputs' names
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """The part of a `config.pbtxt` that an engine must fit.
+    """A `config.pbtxt`, and what an engine must have to fit it.
 
     Attributes:
         path: the file.
@@ -72,7 +73,7 @@ class EngineConfig:
         """Read a config.
 
         Raises:
-            EngineConfigError: it is missing, or no config.
+            EngineConfigError: it is missing or not a config.
         """
         try:
             return cls(path, text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig()))
@@ -81,12 +82,17 @@ class EngineConfig:
         except (text_format.ParseError, UnicodeDecodeError) as error:
             raise EngineConfigError(f"{path}: {' '.join(str(error).split())}") from error
 
+    def parameter(self, name: str) -> str | None:
+        """Return a parameter's text; None if the config lacks it."""
+        parameters = self.model.parameters  # reading a missing key would add it
+        return str(parameters[name].string_value) if name in parameters else None
+
     def check(self, bindings: Iterable[Binding]) -> None:
-        """Compare a network's inputs and outputs with the config's.
+        """Compare a graph's inputs and outputs with the config's.
 
         Raises:
             EngineConfigError: a name or type differs, the batch (or what else the config leaves
-                free) is not free, or another dimension is free or not what the config says.
+                free) is not free, or another dimension is free or differs from the config.
         """
         found = {binding.name: binding for binding in bindings}
         configured = self._bindings()
@@ -100,21 +106,22 @@ class EngineConfig:
     def profile(self, bindings: Iterable[Binding]) -> Profile:
         """Return the shapes that the engine has to take.
 
-        Of a model that batches: batches from 1 to `max_batch_size`, fastest for the largest
-        preferred batch: there a busy server spends its time. Of another the config's parameter of
-        each input's name says it: smallest, usual, largest, as in `1, 8, 32`, or with several free
+        A model that batches takes batches from 1 to `max_batch_size`, and is fastest for the
+        largest preferred batch, which is what a busy server runs. Another model has a parameter
+        per input, with the smallest, usual and largest size: `1, 8, 32`, or with several free
         dimensions `1x4, 8x16, 32x77`.
 
         Raises:
             EngineConfigError: a preferred batch is over the largest, or a parameter is missing.
         """
-        first, *others = (
-            Profile(source.name, *((*size, *source.shape[len(size) :]) for size in sizes))
-            for source in bindings
-            if source.is_input
-            for sizes in [self.sizes(source.name)]
-        )
-        return replace(first, others=tuple(others))
+        profile = {}
+        for binding in bindings:
+            if binding.is_input:
+                sizes = self.sizes(binding.name)
+                profile[binding.name] = Shapes(
+                    *((*size, *binding.shape[len(size) :]) for size in sizes)
+                )
+        return profile
 
     def sizes(self, name: str) -> list[tuple[int, ...]]:
         """Return the smallest, usual and largest sizes of an input's free dimensions.
@@ -130,14 +137,14 @@ class EngineConfig:
                     f"a preferred batch of {preferred} is over max_batch_size {largest}"
                 )
             return [(1,), (preferred,), (largest,)]
-        text = self.model.parameters[name].string_value if name in self.model.parameters else ""
-        sizes = [tuple(map(int, part.split("x"))) for part in text.split(",") if SIZES.match(part)]
+        parts = (self.parameter(name) or "").split(",")
+        sizes = [tuple(map(int, part.split("x"))) for part in parts if SIZES.match(part)]
         if len(sizes) != 3 or sorted(sizes) != sizes or len({len(size) for size in sizes}) > 1:
-            raise self._error(f"the parameter '{name}' must say three sizes, as in '1, 8, 32'")
+            raise self._error(f"the parameter '{name}' must be three sizes, such as '1, 8, 32'")
         return sizes
 
     def _free(self, name: str, is_input: bool) -> int:
-        """How many dimensions of a tensor, from its first on, are free."""
+        """Return how many dimensions of a tensor, from its first on, are free."""
         batches = self.model.max_batch_size or not is_input
         return 1 if batches else len(self.sizes(name)[0])
 
@@ -155,7 +162,8 @@ class EngineConfig:
 
     def _compare(self, found: Binding, wanted: Binding) -> None:
         if found.is_input != wanted.is_input:
-            raise self._error(f"'{found.name}' is {'no output' if found.is_input else 'no input'}")
+            kind = "an output" if found.is_input else "an input"
+            raise self._error(f"'{found.name}' is not {kind} of the graph")
         if found.type != wanted.type:
             raise self._error(f"'{found.name}' is {found.type} in the graph, {wanted.type} here")
         free = self._free(found.name, found.is_input)
@@ -172,6 +180,32 @@ class EngineConfig:
 
     def _error(self, text: str) -> EngineConfigError:
         return EngineConfigError(f"{self.path}: {text}")
+
+
+def read_bindings(graph: Path) -> list[Binding]:
+    """Return the inputs and outputs of an ONNX graph; its weights are not read.
+
+    Raises:
+        GraphError: the file is not an ONNX graph.
+        OSError: it cannot be read.
+    """
+    import onnx
+
+    try:
+        contents = onnx.load(graph, load_external_data=False).graph
+    except DecodeError as error:
+        raise GraphError(f"{graph}: is not an ONNX graph") from error
+    return [
+        Binding(
+            value.name,
+            ONNX_TYPES.get(kind, kind),
+            tuple(dim.dim_value or FREE for dim in value.type.tensor_type.shape.dim),
+            is_input,
+        )
+        for values, is_input in ((contents.input, True), (contents.output, False))
+        for value in values
+        for kind in [onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)]
+    ]
 
 
 def _names(names: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -10,8 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ram_triton.errors import RepositoryError
+from ram_triton.files import sha256
 from ram_triton.repository.layout import (
     DEFAULT_REPOSITORY,
     DERIVED_FILES,
@@ -30,7 +31,7 @@ class Repository:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """Yield an empty folder on the same file system, for `install`; it is gone afterwards.
+        """Yield an empty folder on the same file system, for `install`, and remove it afterwards.
 
         A second build of the same repository is refused meanwhile.
 
@@ -50,13 +51,13 @@ class Repository:
             raise RepositoryError(f"{self.root}: cannot be written ({error.strerror})") from error
         finally:
             for folder in (home, self.root):
-                with contextlib.suppress(OSError):  # only what a failed build left empty goes
+                with contextlib.suppress(OSError):  # a folder that is not empty stays
                     folder.rmdir()
 
-    def install(self, staging: Path, manifest: dict) -> None:
+    def install(self, staging: Path, manifest: dict[str, Any]) -> None:
         """Move all staged files to their places, and write the manifest with their hashes last.
 
-        A repository without a manifest is thereby known for one whose build was interrupted.
+        A repository with graphs and without a manifest is one whose build was interrupted.
         """
         files = _files_below(staging)
         hashes = {str(file): sha256(staging / file) for file in files}
@@ -72,8 +73,8 @@ class Repository:
             (staging / file).replace(self.root / file)
         (staging / MANIFEST.name).replace(self.root / MANIFEST)
 
-    def manifest(self) -> dict | None:
-        """Return what `install` wrote last, or None where no model is installed.
+    def manifest(self) -> dict[str, Any] | None:
+        """Return what `install` wrote last; None if no model is installed.
 
         Raises:
             RepositoryError: it cannot be read.
@@ -89,7 +90,7 @@ class Repository:
             raise RepositoryError(f"{path}: is damaged: run 'make model' again")
         return manifest
 
-    def require_manifest(self) -> dict:
+    def require_manifest(self) -> dict[str, Any]:
         """Return what `install` wrote last.
 
         Raises:
@@ -114,15 +115,9 @@ class Repository:
                     continue
                 target = self.root / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # A config that its owner has changed stays as it is.
+                # A config that is there may have been changed by its owner.
                 if target.suffix != ".pbtxt" or not target.exists():
                     shutil.copyfile(source, target)
-
-
-def sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -131,7 +126,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends."""
+    """Hold a lock, which ends with this process at the latest."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 import torch
 
-from ram_triton.errors import RepositoryError, TextEncoderError
+from ram_triton.errors import TextEncoderError
 from ram_triton.graphs.export import export_module
 from ram_triton.repository import layout as places
 from ram_triton.repository.repository import Repository
@@ -43,11 +43,7 @@ def install_text_encoder(
             exported graph differs from PyTorch.
     """
     repository = Repository(root)
-    manifest = repository.manifest()
-    if manifest is None or not (root / places.LABELS).is_dir():
-        raise RepositoryError(
-            f"{root}: contains no model that takes labels: run 'make model' first"
-        )
+    manifest = repository.require_manifest()
     width = manifest["variant"]["label_width"]
     if encoder.tower.width != width:
         raise TextEncoderError(

@@ -16,10 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ram_triton.errors import StateError
 from ram_triton.files import require_writable_folder, write_atomically
+from ram_triton.signals import Interruption
 from ram_triton.training.config import Config, read_config
 from ram_triton.training.data import Batch, Images, TrainingBatches, load_batches
 from ram_triton.training.evaluate import mean_average_precision, score
-from ram_triton.training.interruption import Interruption
 from ram_triton.training.losses import DISTILLATION, total_loss
 from ram_triton.training.model import TrainingModel, published_state_dict
 from ram_triton.training.optimise import (

@@ -1,16 +1,21 @@
-"""A TensorRT engine on the GPU, run on PyTorch's tensors."""
+"""A TensorRT engine on the GPU, run on PyTorch's tensors.
+
+Apart from `tensorrt`, because the serving image makes plans without PyTorch.
+"""
 
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ram_triton.engines.pytorch import Tagger
 from ram_triton.engines.tensorrt import make_log
 from ram_triton.errors import EngineError
 
-# TensorRT's names of the types that outputs of these engines have.
+# The types that outputs of these engines have, by TensorRT's names.
 TORCH_TYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -18,7 +23,7 @@ def require_cuda() -> None:
     """Check that PyTorch reaches a GPU: its tensors are the engine's inputs and outputs.
 
     Raises:
-        EngineError: it does not; the message says why, in one line.
+        EngineError: it does not; the message states why, in one line.
     """
     if torch.cuda.is_available():
         return
@@ -41,10 +46,10 @@ class LoadedEngine:
         Args:
             trt: the module that built it; TensorRT's or TensorRT-RTX's.
             serialized: the engine.
-            name: what it is called in errors.
+            name: the engine's name in errors.
 
         Raises:
-            EngineError: no GPU is here, or the engine is not for it or for this TensorRT.
+            EngineError: there is no GPU, or the engine is not for it or for this TensorRT.
         """
         require_cuda()
         log = make_log(trt)
@@ -55,7 +60,7 @@ class LoadedEngine:
         context = engine and engine.create_execution_context()
         if not context:
             raise EngineError(
-                f"{name}: cannot be loaded: {log.first or 'TensorRT does not say why'}"
+                f"{name}: cannot be loaded: {log.first or 'TensorRT gives no reason'}"
             )
         self._name, self._log = name, log
         self._runtime, self._engine, self._context = runtime, engine, context
@@ -69,7 +74,7 @@ class LoadedEngine:
 
         Args:
             inputs: contiguous tensors on the GPU, by the engine's names, in its types. They must
-                live until the run has ended, as all that is queued on the same stream sees to.
+                live until the run has ended; PyTorch sees to that on the same stream.
 
         Returns:
             New tensors on the GPU, by the engine's names.
@@ -98,20 +103,24 @@ class LoadedEngine:
         return EngineError(f"{self._name} {text}{reason}")
 
 
-def engine_tagger(encoder: LoadedEngine, head: LoadedEngine, **given: np.ndarray) -> Tagger:
+def engine_tagger(
+    encoder: LoadedEngine, head: LoadedEngine, **head_inputs: NDArray[np.float32]
+) -> Tagger:
     """Return both engines as one function of pixels.
 
     Args:
-        encoder: the encoder's.
-        head: the head's.
-        given: what the head takes beside the image embeddings, by its names.
+        encoder: the engine of the encoder.
+        head: the engine of the head.
+        head_inputs: the head's inputs beside the image embeddings, by their names.
     """
-    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in given.items()}
-    stream = torch.cuda.Stream()  # on the default one TensorRT would wait after each run
+    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in head_inputs.items()}
+    # On the default stream TensorRT would wait after each run.
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def tag(pixels: np.ndarray) -> np.ndarray:
+    def tag(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.cuda.stream(stream):
             image_embeds = encoder(pixels=torch.from_numpy(pixels).cuda())["image_embeds"]
-            return head(image_embeds=image_embeds, **on_gpu)["logits"].cpu().numpy()
+            logits = head(image_embeds=image_embeds, **on_gpu)["logits"].cpu()
+        return cast(NDArray[np.float32], logits.numpy())
 
     return tag
