@@ -87,6 +87,12 @@ def read_lines(path: Path) -> list[str]:
     return texts
 
 
+def short(path: Path) -> str:
+    """Return a path to show: as seen from the current folder if it lies below it."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else path)
+
+
 def sha256(path: Path, progress: Callable[[int], object] | None = None) -> str:
     """Return a file's SHA-256 in hexadecimal digits.
 

@@ -18,37 +18,44 @@ from ram_triton.server import LOOPBACK, Ports, TritonServer
 ROOT = Path(__file__).parents[2]
 
 
-def serve(repository, ports):
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "ram_triton",
-            "serve",
-            "--repository",
-            repository,
-            "--http-port",
-            str(ports.http),
-            "--grpc-port",
-            str(ports.grpc),
-            "--metrics-port",
-            str(ports.metrics),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+READY = "Ctrl-C stops the server.\n"
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(repository, stop):
+@pytest.fixture
+def serve(tmp_path):
+    """Start `ram-triton serve`, its log in a file of the test's own."""
+
+    def start(repository, ports, *options):
+        arguments = [f"--{kind}-port={number}" for kind, number in vars(ports).items()]
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ram_triton", "serve", "--repository", repository),
+                *(*arguments, "--log", tmp_path / "triton.log", *options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("stop", "options"),
+    [(signal.SIGINT, []), (signal.SIGTERM, ["--verbose"]), (signal.SIGHUP, [])],
+)
+def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(
+    serve, repository, stop, options, tmp_path
+):
     ports = Ports.free()
-    process = serve(repository, ports)
+    process = serve(repository, ports, *options)
     try:
-        log = list(iter(process.stdout.readline, "Ctrl-C stops the server.\n"))
-        assert log[-1].startswith(f"Ready: gRPC {LOOPBACK}:{ports.grpc}, HTTP")
+        output = list(iter(process.stdout.readline, READY))
         url = f"http://{LOOPBACK}:{ports.http}/v2/models/ram/ready"
         assert urllib.request.urlopen(url).status == 200
+        example = output[-1].removeprefix("Try: ")
+        answer = subprocess.run(example, shell=True, capture_output=True, text=True, cwd=ROOT)
         process.send_signal(stop)
         stdout, stderr = process.communicate(timeout=60)
     finally:
@@ -56,12 +63,50 @@ def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(repository, stop)
     assert (process.returncode, stderr) == (0, "")
     assert stdout.endswith("ram-triton serve: stopped\n")
     assert ports.taken() == []
+    log = tmp_path / "triton.log"
+    assert output[:2] == [f"Loading 9 models of {repository}\n", f"Triton's log: {log}\n"]
+    assert output[-2].startswith(f"Ready: gRPC {LOOPBACK}:{ports.grpc}, HTTP")
+    assert "tag " in answer.stdout, answer.stderr
+    assert "successfully loaded 'ram_encoder'" in log.read_text()
+    assert ("successfully loaded 'ram_encoder'" in "".join(output)) == bool(options)
 
 
-def test_the_server_ends_when_its_launcher_is_killed(repository):
+def test_any_path_of_a_repository_works(repository, tmp_path, monkeypatch):
+    """Triton's Python backend hands paths to a shell: spaces and quotes made its models die."""
+    odd = tmp_path / "a b'c \"d $e 标签"
+    (odd / "temporary").mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(odd / "temporary"))
+    shutil.copytree(repository, odd / "copy")
+    log = []
+    with TritonServer(odd / "copy", log=log.append):
+        pass
+    assert not [line for line in log if "ram-triton-" in line and "/models" in line]
+
+
+def test_a_python_model_whose_process_dies_fails_the_start_at_once(repository, tmp_path):
+    broken = shutil.copytree(repository, tmp_path / "models")
+    code = broken / "ram_postprocess" / "1" / "model.py"
+    code.write_text(f"import os\n\nos.abort()\n{code.read_text()}")
+    log = tmp_path / "triton.log"
+    with pytest.raises(ServerError, match=f"the process of ram_postprocess died; log: {log}"):
+        TritonServer(broken, log_file=log).__enter__()
+    assert "loading: ram_postprocess" in log.read_text()
+
+
+def test_two_servers_that_start_at_the_same_time_do_not_share_a_port():
+    """The first listens only after its models are loaded, which the second must not wait for."""
+    ports = Ports.free()
+    with ports.reserve():
+        others = Ports(Ports.free().http, ports.grpc, Ports.free().metrics)
+        with pytest.raises(ServerError, match=f"port {ports.grpc} is taken: .* GRPC_PORT="):
+            others.reserve()
+    others.reserve().close()
+
+
+def test_the_server_ends_when_its_launcher_is_killed(serve, repository):
     process = serve(repository, Ports.free())
     try:
-        list(iter(process.stdout.readline, "Ctrl-C stops the server.\n"))
+        list(iter(process.stdout.readline, READY))
         (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         ended = os.pidfd_open(int(server))
     finally:
@@ -87,7 +132,7 @@ def test_the_server_leaves_no_process_shared_memory_or_file_behind(
     assert server.regions == []
 
 
-def test_a_taken_port_is_named_and_nothing_is_started(repository):
+def test_a_taken_port_is_named_and_nothing_is_started(serve, repository):
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         listener.listen()
@@ -96,13 +141,13 @@ def test_a_taken_port_is_named_and_nothing_is_started(repository):
         process = serve(repository, ports)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert (
-        stderr
-        == f"ram-triton serve: port {port} is taken: stop what listens there, or choose another\n"
+    assert stderr == (
+        f"ram-triton serve: port {port} is taken: stop what listens there, or choose another by "
+        "--http-port (make: HTTP_PORT=)\n"
     )
 
 
-def test_a_repository_without_a_model_is_refused_with_what_to_do(tmp_path):
+def test_a_repository_without_a_model_is_refused_with_what_to_do(serve, tmp_path):
     process = serve(tmp_path, Ports.free())
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -142,7 +187,7 @@ def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(repository
         TritonServer(rebuilt).__enter__()
 
 
-def test_a_damaged_manifest_is_told_in_a_line(tmp_path):
+def test_a_damaged_manifest_is_reported_in_a_line(serve, tmp_path):
     manifest = tmp_path / "ram" / "1" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{")
