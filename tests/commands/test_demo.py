@@ -1,14 +1,13 @@
 """The demo: server up, pictures tagged through gRPC, server down."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from ram_triton.repository.layout import MANIFEST
-
-SCRIPT = Path(__file__).parents[2] / "build" / "run_demo.py"
 
 
 def demo(*arguments, cwd):
@@ -45,6 +44,20 @@ def test_what_the_manifest_notes_of_the_model_is_shown(repository, pictures, tmp
     (noted / MANIFEST).write_text(manifest.replace('"note": null', '"note": "only a test"'))
     result = demo("--repository", noted, "--images", pictures, cwd=tmp_path)
     assert "Note: only a test\n" in result.stdout
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_stops_its_server_in_order(repository, tmp_path, stop):
+    command = [sys.executable, "-m", "ram_triton", "demo", "--repository", repository]
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipe) as process:
+        process.stdout.readline()  # "Starting tritonserver"
+        process.send_signal(stop)
+        _, stderr = process.communicate(timeout=60)
+    assert stderr == "ram-triton demo: interrupted, run it again\n"
+    assert process.returncode == 128 + stop
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_repository_without_a_model_is_one_line(tmp_path):
