@@ -28,6 +28,7 @@ from ram_triton.bench.measurement import (
     time_interleaved,
 )
 from ram_triton.cli import run_module
+from ram_triton.engines.openvino import compile_for_cpu
 from ram_triton.engines.pytorch import run as tag_all
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.engines.tensorrt import RTX, TENSORRT, Network, load_tensorrt
@@ -324,7 +325,7 @@ def run_by_tensorrt(trt: ModuleType, graph: Path, precision: str) -> LoadedEngin
 
 def run_by_openvino(graph: Path) -> Callable[[Tensor], Tensor]:
     """Compile a graph in float32 for the processor; returns what runs it on one tensor."""
-    model = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = compile_for_cpu(graph)
     # The first output is what the next part takes; a copy, as the engine writes over its results.
     return lambda tensor: torch.from_numpy(model(tensor.numpy())[0].copy())
 

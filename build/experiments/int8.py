@@ -19,6 +19,13 @@ from ram_triton.arguments import positive
 from ram_triton.bench.machine import cores, processor
 from ram_triton.bench.measurement import Measurement, markdown_table, time_interleaved
 from ram_triton.cli import run_module
+from ram_triton.engines.openvino import (
+    NAMES,
+    PRECISION,
+    SERVED,
+    compile_for_cpu,
+    precision_of,
+)
 from ram_triton.engines.pytorch import Tagger
 from ram_triton.errors import BenchmarkError
 from ram_triton.graphs.export import export_model
@@ -39,9 +46,7 @@ from ram_triton.training.manifest import Sample, read_samples
 from ram_triton.training.run_inputs import read_tags
 from torch import Tensor
 
-HINT = "INFERENCE_PRECISION_HINT"
-FLOAT32 = "float32"
-NAMES = {"f32": FLOAT32, "bf16": "bfloat16"}
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,8 +174,8 @@ class Pair:
 
 def compile_pair(encoder: openvino.Model, head: openvino.Model, precision: str) -> Pair:
     """Compile both graphs as the CPU profile does, with OpenVINO's name of a precision."""
-    properties = {HINT: precision, "PERFORMANCE_HINT": "LATENCY"}
-    return Pair(*(openvino.compile_model(each, "CPU", properties) for each in (encoder, head)))
+    properties = {**SERVED, PRECISION: precision}
+    return Pair(*(compile_for_cpu(each, properties) for each in (encoder, head)))
 
 
 def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagger]:
@@ -184,16 +189,16 @@ def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagg
     paths = [folder / path for path in (ENCODER, HEAD)]
     export_model(model, *paths)
     core = openvino.Core()
-    best = core.compile_model(paths[1], "CPU").get_property(HINT).get_type_name()
+    best = precision_of(compile_for_cpu(paths[1], {}))
     float32 = compile_pair(*map(core.read_model, paths), "f32")
     taggers = {FLOAT32: float32.tag}
-    if best == "bf16":
-        taggers[NAMES[best]] = compile_pair(*map(core.read_model, paths), best).tag
+    hint = {name: hint for hint, name in NAMES.items()}[best]
+    if best == BFLOAT16:
+        taggers[best] = compile_pair(*map(core.read_model, paths), hint).tag
     embeds = [float32.encode(row[None]) for row in pixels]
     encoder = quantise(core.read_model(paths[0]), [row[None] for row in pixels])
     head = quantise(core.read_model(paths[1]), embeds)
-    name = f"INT8, the rest {NAMES.get(best, best)}"
-    return taggers | {name: compile_pair(encoder, head, best).tag}
+    return taggers | {f"INT8, the rest {best}": compile_pair(encoder, head, hint).tag}
 
 
 def speed(

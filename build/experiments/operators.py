@@ -15,6 +15,7 @@ from ram_triton.arguments import add_repository, positive
 from ram_triton.bench.machine import cores, processor
 from ram_triton.bench.measurement import markdown_table
 from ram_triton.cli import run_module
+from ram_triton.engines.openvino import SERVED, compile_for_cpu
 from ram_triton.model.variant import Variant
 from ram_triton.repository.layout import ENCODER, HEAD
 from ram_triton.repository.repository import Repository
@@ -53,8 +54,7 @@ def measure(repository: Path, variant: Variant, batch: int, runs: int) -> Counte
     fed = random.integers(0, 256, shape, np.uint8)
     taken: Counter[str] = Counter()
     for graph in (ENCODER, HEAD):
-        properties = {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
-        model = openvino.Core().compile_model(repository / graph, "CPU", properties)
+        model = compile_for_cpu(repository / graph, {**SERVED, "PERF_COUNT": True})
         request = model.create_infer_request()
         for number in range(runs + 1):
             request.infer([fed])

@@ -6,38 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino
-import torch
 from ram_client.protocol import read_tags, tag_request
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
-from ram_triton.bench.machine import INT8
 from ram_triton.bench.measurement import Measurement, interleave, percentile
 from ram_triton.bench.triton_steps import Statistics
 from ram_triton.engines.pytorch import Tagger
-from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
-from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger
-from ram_triton.errors import EngineError, ParityError
-from ram_triton.model.ram import RAM
+from ram_triton.errors import ParityError
 from ram_triton.parity.answers import Bounds, find_wrong_logit, find_wrong_tag
 from ram_triton.parity.compare import FLOAT32, Limits
 from ram_triton.parity.server import Deployment
-from ram_triton.repository import layout
-from ram_triton.repository.configs import EngineConfig
 from ram_triton.server_code import Vocabulary
 
 PYTORCH, ENGINE, GRPC = "PyTorch", "engine alone", "Triton through gRPC"
 PRODUCT = "matrix product"
-PRECISION = "INFERENCE_PRECISION_HINT"
-# OpenVINO's properties that the CPU profile may set.
-PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS")
-NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 # The share of a precision's limits that an image's neighbours in a batch may change a logit by.
 NEIGHBOURS = 0.1
 
@@ -337,66 +324,3 @@ def preprocessor_candidate(
 def product_candidate(multiply: Callable[[], object], precision: str) -> Candidate:
     """Return the machine's matrix product as a candidate; its answer is not checked."""
     return Candidate(PRODUCT, precision, 1, 1, 1, ask=lambda _: multiply(), check=lambda *_: None)
-
-
-def pytorch_tagger(model: RAM, device: str) -> Tagger:
-    """Return the model in PyTorch as a function of pixels, on `cuda` or `cpu`."""
-    model = model.to(device)
-
-    def tag(pixels: npt.NDArray[np.uint8]) -> Logits:
-        with torch.inference_mode():
-            logits: Logits = model(torch.from_numpy(pixels).to(device)).cpu().numpy()
-        return logits
-
-    return tag
-
-
-def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
-    """Load what the server runs: plans on `cuda`, the graphs that the CPU profile names on `cpu`.
-
-    Returns:
-        The engine as a function of pixels, and what it computes in; `plans` for plans.
-
-    Raises:
-        EngineError: TensorRT is missing, a plan cannot be loaded, or a graph is missing.
-        EngineConfigError: a config cannot be read.
-    """
-    graphs = (layout.ENCODER, layout.HEAD)
-    if device == "cuda":
-        plans = [repository / graph.with_name(layout.PLAN) for graph in graphs]
-        trt = load_tensorrt(TENSORRT)
-        return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
-    configs = [_cpu_config(repository / graph) for graph in graphs]
-    encoder, head = (
-        _compile(repository / graph.parent / config.default_model_filename, config)
-        for graph, config in zip(graphs, configs, strict=True)
-    )
-
-    def tag(pixels: npt.NDArray[np.uint8]) -> Logits:
-        image_embeds = encoder(pixels)["image_embeds"]
-        logits: Logits = head(image_embeds)["logits"].copy()  # the next answer overwrites it
-        return logits
-
-    if layout.INT8_GRAPH in [config.default_model_filename for config in configs]:
-        return tag, INT8
-    return tag, NAMES[encoder.get_property(PRECISION).get_type_name()]
-
-
-def _cpu_config(graph: Path) -> Any:
-    return EngineConfig.read(graph.parents[1] / "configs" / "cpu.pbtxt").model
-
-
-def _compile(graph: Path, config: Any) -> openvino.CompiledModel:
-    """Compile a graph with the properties that the server's config sets.
-
-    Raises:
-        EngineError: there is no such graph.
-    """
-    if not graph.is_file():
-        raise EngineError(f"{graph}: is missing, but configs/cpu.pbtxt names it")
-    properties = {
-        name: config.parameters[name].string_value
-        for name in PROPERTIES
-        if name in config.parameters
-    }
-    return openvino.Core().compile_model(graph, "CPU", properties)

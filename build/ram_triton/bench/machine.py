@@ -13,6 +13,7 @@ import torch
 from openvino import opset13
 from torch.utils.flop_counter import FlopCounterMode
 
+from ram_triton.engines.openvino import NAMES, PRECISION, compile_for_cpu
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.repository.layout import ENCODER, HEAD, PLAN
@@ -24,7 +25,7 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 # averaged to a row: what is timed is the multiplying, not the reading and writing of matrices.
 ROWS, WIDTH, LINKS = 4608, 1536, 4
 INT8 = "INT8"
-OPENVINO_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", INT8: "f32"}
+HINTS = {name: hint for hint, name in NAMES.items()}
 # INT8 has 255 levels from -4 to 4 deviations.
 LARGEST, LEVELS = 4.0, 255
 
@@ -171,10 +172,8 @@ def matrix_product(
             product, link = _quantised(product, LARGEST), _quantised(link, LARGEST / width**0.5)
         product = opset13.matmul(product, link, False, False)
     mean = opset13.reduce_mean(product, opset13.constant(np.array([0])), False)
-    hint = {"INFERENCE_PRECISION_HINT": OPENVINO_TYPES[precision]}
-    request = openvino.compile_model(
-        openvino.Model([mean], [parameter]), "CPU", hint
-    ).create_infer_request()
+    hint = {PRECISION: HINTS.get(precision, "f32")}  # quantised products are in INT8 with any
+    request = compile_for_cpu(openvino.Model([mean], [parameter]), hint).create_infer_request()
     request.set_input_tensor(openvino.Tensor(first))
     return request.infer, products
 

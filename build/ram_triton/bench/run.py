@@ -16,10 +16,8 @@ from ram_triton.bench.candidates import (
     PYTORCH,
     Candidate,
     Expected,
-    load_engine,
     preprocessor_candidate,
     product_candidate,
-    pytorch_tagger,
     run_rounds,
     tagger_candidate,
     triton_candidate,
@@ -43,9 +41,12 @@ from ram_triton.bench.preprocessing import (
     sample_pictures,
 )
 from ram_triton.bench.report import Result
-from ram_triton.engines.pytorch import onnx_tagger
+from ram_triton.engines.openvino import compile_for_cpu, config_properties, precision_of
+from ram_triton.engines.pytorch import Tagger, onnx_tagger, torch_tagger
 from ram_triton.engines.pytorch import run as tag_all
-from ram_triton.errors import BenchmarkError
+from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
+from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger
+from ram_triton.errors import BenchmarkError, EngineError
 from ram_triton.files import sha256
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.model.checkpoint import load_model
@@ -56,6 +57,7 @@ from ram_triton.parity.limits import LIMITS
 from ram_triton.parity.pictures import picture_batches, picture_files
 from ram_triton.parity.server import Deployment
 from ram_triton.repository import layout
+from ram_triton.repository.configs import EngineConfig
 from ram_triton.server import TritonServer
 from ram_triton.server_code import Vocabulary, preprocess
 
@@ -248,7 +250,7 @@ def make_candidates(
     if precision == "plans":
         precision = inputs.manifest["half"]["precision"]  # plans are made only of these graphs
     if settings.checkpoint:
-        pytorch = pytorch_tagger(load_model(settings.checkpoint), device)
+        pytorch = torch_tagger(load_model(settings.checkpoint), device)
         exact = tag_all(pytorch, singly)
     else:
         pytorch = None
@@ -279,6 +281,42 @@ def make_candidates(
             )
         )
     return candidates, compare(exact, logits, inputs.vocabulary), precision
+
+
+def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
+    """Load what the server runs: plans on `cuda`, the graphs that the CPU profile names on `cpu`.
+
+    Returns:
+        The engine as a function of pixels, and what it computes in; `plans` for plans.
+
+    Raises:
+        EngineError: TensorRT is missing, a plan cannot be loaded, or a graph is missing.
+        EngineConfigError: a config cannot be read.
+    """
+    graphs = (layout.ENCODER, layout.HEAD)
+    if device == "cuda":
+        plans = [repository / graph.with_name(layout.PLAN) for graph in graphs]
+        trt = load_tensorrt(TENSORRT)
+        return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
+    compiled, names = [], []
+    for graph in graphs:
+        folder = (repository / graph).parent
+        config = EngineConfig.read(folder.parent / "configs" / "cpu.pbtxt").model
+        names.append(config.default_model_filename)
+        path = folder / names[-1]
+        if not path.is_file():
+            raise EngineError(f"{path}: is missing, but configs/cpu.pbtxt names it")
+        compiled.append(compile_for_cpu(path, config_properties(config)))
+    encoder, head = compiled
+
+    def tag(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        image_embeds = encoder(pixels)["image_embeds"]
+        logits: npt.NDArray[np.float32] = head(image_embeds)[
+            "logits"
+        ].copy()  # the next answer overwrites it
+        return logits
+
+    return tag, INT8 if layout.INT8_GRAPH in names else precision_of(encoder)
 
 
 def preprocessor_clients() -> list[int]:

@@ -13,12 +13,13 @@ from ram_triton.model.ram import RAM
 Tagger = Callable[[np.ndarray], np.ndarray]
 
 
-def torch_tagger(model: RAM) -> Tagger:
-    """Return the PyTorch model as a function of pixels."""
+def torch_tagger(model: RAM, device: str = "cpu") -> Tagger:
+    """Return the PyTorch model, which moves to `cpu` or `cuda`, as a function of pixels."""
+    model = model.to(device)
 
     def tag(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return model(torch.from_numpy(pixels)).numpy()
+            return model(torch.from_numpy(pixels).to(device)).cpu().numpy()
 
     return tag
 

@@ -14,6 +14,7 @@ from ram_client.protocol import MODEL, OPEN_SUFFIX, read_tags, tag_request
 from tritonclient.grpc import InferenceServerClient, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
+from ram_triton.engines.openvino import PRECISION
 from ram_triton.errors import ServerError
 from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.parity.compare import FLOAT32, Limits
@@ -21,7 +22,6 @@ from ram_triton.parity.limits import LIMITS
 from ram_triton.repository.layout import INT8_GRAPH, LABELS, graph_steps
 
 OPEN_MODEL = MODEL + OPEN_SUFFIX
-HINT = "INFERENCE_PRECISION_HINT"
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
 # between float32 and bfloat16, and does not report which.
 HINTED = {"f32": FLOAT32, "bf16": LIMITS["bfloat16"], "f16": LIMITS["float16"]}
@@ -121,7 +121,7 @@ class Deployment:
         for name in graph_steps(model):
             config = self._config(name)
             backend = config.get("backend") or config.get("platform", "unknown")
-            hint = config.get("parameters", {}).get(HINT, {}).get("string_value", "")
+            hint = config.get("parameters", {}).get(PRECISION, {}).get("string_value", "")
             if config.get("default_model_filename") == INT8_GRAPH:
                 hint = INT8
             elif backend == "openvino" and not hint:
