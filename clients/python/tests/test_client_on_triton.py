@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from ram_client import AsyncRamClient, InvalidRequest, ModelNotFound, RamClient, Tag
 
 README = Path(__file__).parents[1] / "README.md"
+PROJECT = README.parents[2]
 ALL = 0.0  # every tag's score exceeds it
 TOO_MANY = 1000
 
@@ -230,10 +232,8 @@ def test_many_files_keep_their_order(ram_tag_here, album, client):
     assert files == [str(album / name) for name in names]
 
 
-def test_the_readmes_python(server, photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for name in ("photo.jpg", "a.jpg", "b.jpg"):
-        Path(name).write_bytes(photos[1])
+def test_the_readmes_python(server, monkeypatch, capsys):
+    monkeypatch.chdir(PROJECT)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for block in blocks:
         exec(block.replace("localhost:8001", server.grpc), {"__name__": "readme"})
@@ -241,16 +241,14 @@ def test_the_readmes_python(server, photos, tmp_path, monkeypatch, capsys):
     assert "标签" in capsys.readouterr().out
 
 
-def test_the_readmes_commands(ram_tag_here, photos, tmp_path):
-    (tmp_path / "holiday").mkdir()
-    for name in ("photo.jpg", "holiday/a.jpg"):
-        (tmp_path / name).write_bytes(photos[1])
+def test_the_readmes_commands(ram_tag_here, tmp_path):
+    shutil.copytree(PROJECT / "build/demo/images", tmp_path / "build/demo/images")
     commands = re.findall(r"^ram-tag .*", README.read_text(), re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 4
     (tmp_path / "mine.txt").write_text("tag 1\ntag 2\n")
     for command in commands:
-        # The README's tags are the published models', the tiny one has others.
-        command = command.replace("person", "'tag 1'").replace("天空", "标签2")
+        # The README's tags are the demo's, the tiny model has others.
+        command = command.replace("vegetable", "'tag 1'").replace("水果", "标签2")
         done = ram_tag_here(*shlex.split(command, comments=True)[1:])
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout
