@@ -1,6 +1,7 @@
 """Make TensorRT plans of a repository's graphs, or try whether they can be made."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ from ram_triton.errors import PlanError
 from ram_triton.files import sha256
 from ram_triton.gpus import Gpu, first_gpu
 from ram_triton.plan_facts import PlanFacts, differences, wanted_facts
-from ram_triton.progress import StatusLine
+from ram_triton.progress import status_line
 from ram_triton.repository.configs import EngineConfig, Profile
 from ram_triton.repository.layout import FACTS, MANIFEST, MODELS, PLAN, Engine, Model
 from ram_triton.repository.repository import Repository
@@ -163,8 +164,8 @@ def make_plans(root: Path, options: BuilderOptions, force: bool) -> None:
     trt = load_tensorrt()
     builder = PlanBuilder(Repository(root), trt, first_gpu(), options)
     for model in planned_models(root):
-        with StatusLine(model.name) as status:
-            done = builder.make(model, _shown(status, model), force)
+        with status_line(model.name) as show:
+            done = builder.make(model, _shown(show, model), force)
         print(done, flush=True)
 
 
@@ -176,9 +177,9 @@ def try_graphs(root: Path) -> None:
     """
     trt = load_tensorrt(RTX)
     for model in planned_models(root):
-        with StatusLine(model.name) as status:
+        with status_line(model.name) as show:
             network, profile = parse(trt, root, model)
-            network.build(profile, progress=_shown(status, model))
+            network.build(profile, progress=_shown(show, model))
         batches = next(iter(profile.values()))
         print(
             f"{model.name}: TensorRT-RTX {trt.__version__} builds it for batches of "
@@ -188,5 +189,5 @@ def try_graphs(root: Path) -> None:
         )
 
 
-def _shown(status: StatusLine, model: Model) -> Progress:
-    return lambda phase, share: status.update(f"{model.name}: {phase.lower()}, {share:.0%}")
+def _shown(show: Callable[[str], None], model: Model) -> Progress:
+    return lambda phase, share: show(f"{model.name}: {phase.lower()}, {share:.0%}")

@@ -1,9 +1,10 @@
 """How far a command is, on stderr: one changing line in a terminal, a line per 10 s elsewhere."""
 
+import contextlib
 import sys
 import threading
 import time
-from types import TracebackType
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,48 +13,44 @@ from rich.table import Column
 SECONDS = 10.0  # between lines if stderr is not a terminal
 
 
-class StatusLine:
-    """A context that shows what is being done, until it ends; then the line disappears."""
+@contextlib.contextmanager
+def status_line(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is being done until the context ends; then the line disappears.
 
-    def __init__(self, text: str) -> None:
-        self._text, self._started = text, time.monotonic()
-        console = Console(stderr=True)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}", table_column=Column(no_wrap=True), markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(text, total=None)
-        self._ended = threading.Event()
-        # A thread, so that lines come while one call to a library takes minutes.
-        self._lines = None if console.is_terminal else threading.Thread(target=self._print_lines)
+    Args:
+        text: what to show first.
 
-    def update(self, text: str) -> None:
-        """Show another text from now on."""
-        self._text = text
-        self._bar.update(self._task, description=text)
+    Yields:
+        What to call with each further text.
+    """
+    shown, started, ended = [text], time.monotonic(), threading.Event()
+    console = Console(stderr=True)
+    bar = Progress(
+        SpinnerColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True), markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(text, total=None)
 
-    def __enter__(self) -> "StatusLine":
-        self._bar.start()
-        if self._lines:
-            self._lines.start()
-        return self
+    def update(text: str) -> None:
+        shown[0] = text
+        bar.update(task, description=text)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-        self._ended.set()
-        if self._lines:
-            self._lines.join()
+    def print_lines() -> None:
+        while not ended.wait(SECONDS):
+            print(f"{shown[0]}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
-    def _print_lines(self) -> None:
-        while not self._ended.wait(SECONDS):
-            seconds = time.monotonic() - self._started
-            print(f"{self._text}, {seconds:.0f} s", file=sys.stderr, flush=True)
+    # A thread, so that lines come while one call of a library takes minutes.
+    lines = threading.Thread(target=print_lines, daemon=True)
+    with bar:
+        try:
+            if not console.is_terminal:
+                lines.start()
+            yield update
+        finally:
+            ended.set()
+            if lines.is_alive():
+                lines.join()

@@ -288,6 +288,15 @@ def test_a_taken_port_is_named_with_what_to_do(repository):
     assert "--grpc-port" in found["ports"][2]
 
 
+def test_of_an_empty_folder_there_is_one_error_with_one_remedy(tmp_path):
+    status, found = examine(tmp_path)
+    remedy = "run 'make model', or 'make demo' for a toy"
+    assert (status, found) == (
+        2,
+        {"repository": ["error", f"{tmp_path} contains no model", remedy]},
+    )
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     status, found = examine(tmp_path / "nowhere")
     assert (status, list(found)) == (2, ["repository"])

@@ -23,18 +23,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, print, and return the exit status."""
     from ram_triton.doctor.checks import bytes_to_read, choose_profile, examine
     from ram_triton.doctor.report import exit_status, print_json, print_table
-    from ram_triton.progress import StatusLine
+    from ram_triton.progress import status_line
     from ram_triton.server import Ports
 
     root, profile = arguments.repository, arguments.profile or choose_profile()
     ports = Ports(arguments.http_port, arguments.grpc_port, arguments.metrics_port)
-    with StatusLine("checking") as status:
+    with status_line("checking") as show:
         total, read = max(bytes_to_read(root), 1), 0
 
         def advance(count: int) -> None:
             nonlocal read
             read += count
-            status.update(f"checking, {read / total:.0%} of the files")
+            show(f"checking, {read / total:.0%} of the files")
 
         findings = list(examine(root, profile, ports, advance))
     if arguments.json:

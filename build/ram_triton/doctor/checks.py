@@ -27,6 +27,8 @@ from ram_triton.gpus import Gpu, gpus
 from ram_triton.repository.layout import CPU, GPU, INT8_GRAPH, MANIFEST, MODELS, PLAN
 from ram_triton.server import Ports
 
+INSTALL = "run 'make model', or 'make demo' for a toy"
+
 
 def choose_profile() -> str:
     """Return `gpu` if the driver shows a GPU or fails to, else `cpu`."""
@@ -61,10 +63,13 @@ def examine(
         yield error("repository", f"{root}: no such folder", "give the right REPOSITORY=DIR")
         return
     view = RepositoryView.read(root, profile, advance)
+    if view.configs or (root / MANIFEST).exists():
+        yield from _guard("configs", lambda: check_configs(view))
+        yield from _guard("stray files", lambda: check_stray_files(view))
+        yield from _guard("model", lambda: _check_model(view))
+    else:
+        yield error("repository", f"{root} contains no model", INSTALL)
     for subject, check in (
-        ("configs", lambda: check_configs(view)),
-        ("stray files", lambda: check_stray_files(view)),
-        ("model", lambda: _check_model(view)),
         ("GPUs", lambda: _check_gpus(view)),
         ("Python", lambda: check_python(profile, backend_python(profile))),
         ("tritonserver", lambda: check_server(profile)),
@@ -93,7 +98,7 @@ def _check_model(view: RepositoryView) -> Iterator[Finding]:
         yield error("artefacts", damage.removeprefix(f"{view.root}/"), f"run {remedy}")
     elif not view.manifest:
         text = f"no model is installed, or its build was interrupted: {MANIFEST} is missing"
-        yield error("artefacts", text, "run 'make model', or 'make demo' for a toy")
+        yield error("artefacts", text, INSTALL)
     else:
         yield from _guard("artefacts", lambda: check_artefacts(view))
         yield from _guard("vocabulary", lambda: check_vocabulary(view))
