@@ -16,6 +16,7 @@
     ├── ParityError             answers differ from PyTorch's, or cannot be compared
     ├── ServerError             tritonserver cannot be started, ended, or refuses a request
     ├── BenchmarkError          figures would mean nothing, or cannot be measured
+    ├── LoadError               a load test cannot run
     ├── ConfigError             a training's settings cannot be used
     │   └── TextError           the text parts of a training cannot be set up
     ├── ManifestError           a training's data cannot be used; one line per problem
@@ -101,6 +102,10 @@ class ServerError(RamTritonError):
 
 class BenchmarkError(RamTritonError):
     """Figures would mean nothing, or cannot be measured."""
+
+
+class LoadError(RamTritonError):
+    """A load test cannot run, or one of its answers is wrong."""
 
 
 class ConfigError(RamTritonError):

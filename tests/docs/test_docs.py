@@ -83,7 +83,7 @@ def load_options() -> set[str]:
     locust = Path(sys.executable).with_name("locust")
     command = [locust, "--help"]
     known = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    known += (ROOT / "loadtest" / "options.py").read_text()
+    known += (ROOT / "loadtest" / "ram_load" / "options.py").read_text()
     return flags(re.findall(r"--[a-z0-9-]+", known))
 
 

@@ -1,28 +1,30 @@
 """The load test's parts: which answers are right, when requests are due, where the knee is."""
 
-import os
-import subprocess
-import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from arrivals import due_times
-from expected import MAX_PAIRS, Expected, WrongAnswer
-from knee import KneeSearch
-from limits import Figures, Limits
-from options import add_options, problem
-from pictures import Picture, make_broken, make_mixed
+from PIL import Image
 from ram_client import InvalidRequest, ServerError, Tag
-from traffic import Kind, Request
+from ram_triton.errors import LoadError
 
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")  # locust would replace this process's sockets
+    from locust.env import Environment
+    from ram_load.expected import MAX_PAIRS, Expected, Rehearsal, WrongAnswer, guess_thresholds
+    from ram_load.open_loop import KneeSearch, due_times
+    from ram_load.options import add_options, describe, find_problem, metrics_url
+    from ram_load.report import Counts, Latencies, Sample, draw, judge, set_title
+    from ram_load.traffic import Kind, Picture, Request, make_broken, make_mixed, read_folder
+    from ram_load.transports import ask_thresholds, count_bytes
 
-@pytest.fixture
-def pictures():
-    return [Picture("cat.jpg", b"cat"), Picture("dog.jpg", b"dog")]
+PICTURES = [Picture("cat.jpg", b"cat"), Picture("dog.jpg", b"dog")]
+CAT = [0.9, 0.8, 0.503, 0.1]
+DOG = [0.1, 0.2, 0.9, 0.8]
+PLAIN = Kind("plain")
 
 
 def tags(scores, *ids):
@@ -30,24 +32,25 @@ def tags(scores, *ids):
     return sorted(named, key=lambda tag: -tag.score)
 
 
-CAT = [0.9, 0.8, 0.503, 0.1]
-DOG = [0.1, 0.2, 0.9, 0.8]
+def make_expected(cat=CAT, dog=DOG, labels=2, copies=0):
+    """All thresholds are 0.5: tag 2 of the cat is the one that rounding may decide."""
+    entries = {
+        picture.sha256: {"name": picture.name, "scores": scores, "label_scores": scores[:labels]}
+        for picture, scores in zip(PICTURES, (cat, dog), strict=True)
+    }
+    entries |= {f"cat {index}": entries[PICTURES[0].sha256] for index in range(copies)}
+    values = {
+        "tags": [f"tag {id}" for id in range(4)],
+        "tags_zh": [f"标签{id}" for id in range(4)],
+        "thresholds": [0.5] * 4,
+        "pictures": entries,
+    }
+    return Expected(values, tolerance=0.005)
 
 
 @pytest.fixture
-def expected(pictures):
-    """All thresholds are 0.5: tag 2 of the cat is the one that rounding may decide."""
-    cat, dog = (picture.sha256 for picture in pictures)
-    return Expected(
-        tolerance=0.005,
-        thresholds=np.full(4, 0.5, np.float32),
-        scores={cat: np.array(CAT), dog: np.array(DOG)},
-        answers={
-            cat: {"plain": tags(CAT, 0, 1, 2), "top_k 1": tags(CAT, 0)},
-            dog: {"plain": tags(DOG, 2, 3), "top_k 1": tags(DOG, 2)},
-        },
-        names={cat: "cat.jpg", dog: "dog.jpg"},
-    )
+def expected():
+    return make_expected()
 
 
 @pytest.mark.parametrize(
@@ -57,79 +60,173 @@ def expected(pictures):
         (tags([0.904, 0.796, 0.499, 0.1], 0, 1), None),
         (tags(CAT, 0, 2), "'tag 1' is missing"),
         (tags(CAT, 0, 1, 2, 3), "'tag 3' is too much"),
-        (tags([0.91, 0.8, 0.503], 0, 1, 2), "'tag 0' has another score"),
-        (tags([float("nan"), 0.8, 0.503], 0, 1, 2), "'tag 0' has another score"),
+        (tags([0.91, 0.8, 0.503], 0, 1, 2), "'tag 0' has the score 0.91000, not"),
+        (tags([float("nan"), 0.8, 0.503], 0, 1, 2), "'tag 0' has the score nan, not"),
         (tags(CAT, 0, 1, 2)[::-1], "the tags are not in the order of their scores"),
-        (tags(CAT, 0, 0, 1, 2), "a tag stands there twice"),
+        (tags(CAT, 0, 0, 1, 2), "'tag 0' is there twice"),
         ([replace(tags(CAT, 0)[0], name="dog"), *tags(CAT, 1, 2)], "is called 'dog'"),
         (tags(DOG, 2, 3), "swapped, this is the answer of dog.jpg"),
     ],
     ids=["same", "rounded", "missing", "extra", "score", "nan", "order", "twice", "name", "swap"],
 )
-def test_an_answer_must_be_that_of_before_but_for_rounding(expected, pictures, answer, fault):
-    found = expected.fault(Request(Kind("plain"), pictures[:1]), [answer])
+def test_an_answer_must_be_that_of_before_but_for_rounding(expected, answer, fault):
+    found = expected.find_fault(Request(PLAIN, PICTURES[:1]), [answer])
     assert (found is None) == (fault is None)
     assert fault is None or fault in str(found)
 
 
-def test_the_last_of_top_k_may_change_places_with_an_equal_one(expected, pictures):
-    top_k = Request(Kind("top_k", {"top_k": 1}), pictures[:1])
-    assert expected.fault(top_k, [tags(CAT, 1)])
-    expected.scores[pictures[0].sha256][1] = 0.895
-    assert expected.fault(top_k, [tags([0.9, 0.895], 1)]) is None
-    assert "more tags than asked for" in str(expected.fault(top_k, [tags([0.9, 0.895], 0, 1)]))
+def test_the_last_of_top_k_may_change_places_with_an_equal_one(expected):
+    top_k = Request(Kind("top_k", top_k=1), PICTURES[:1])
+    assert expected.find_fault(top_k, [tags(CAT, 0)]) is None
+    assert expected.find_fault(top_k, [tags(CAT, 1)])
+    equal = make_expected(cat=[0.9, 0.895, 0.503, 0.1])
+    assert equal.find_fault(top_k, [tags([0.9, 0.895], 1)]) is None
+    fault = equal.find_fault(top_k, [tags([0.9, 0.895], 0, 1)])
+    assert "at most 1 were asked for" in str(fault)
 
 
-def test_swapped_rows_of_a_batch_are_noticed(expected, pictures):
-    batch = Request(Kind("batch", images=2), pictures)
+def test_a_threshold_of_the_request_replaces_the_tags_own(expected):
+    low = Request(Kind("threshold", threshold=0.05), PICTURES[:1])
+    assert expected.find_fault(low, [tags(CAT, 0, 1, 2, 3)]) is None
+    assert "'tag 3' is missing" in str(expected.find_fault(low, [tags(CAT, 0, 1, 2)]))
+
+
+def test_swapped_rows_of_a_batch_are_noticed(expected):
+    batch = Request(Kind("batch", images=2), PICTURES)
     right = [tags(CAT, 0, 1, 2), tags(DOG, 2, 3)]
-    assert expected.fault(batch, right) is None
-    assert "swapped" in str(expected.fault(batch, right[::-1]))
-    assert "1 rows for 2 images" in str(expected.fault(batch, right[:1]))
+    assert expected.find_fault(batch, right) is None
+    assert "swapped" in str(expected.find_fault(batch, right[::-1]))
+    assert "1 rows for 2 images" in str(expected.find_fault(batch, right[:1]))
 
 
-def test_answers_to_labels_are_compared_with_those_to_labels(expected, pictures):
-    cat = pictures[0].sha256
-    expected.open = Expected(
-        0.005,
-        None,
-        {cat: np.array([0.9, 0.8])},
-        {cat: {"plain": tags(CAT, 0, 1)}},
-        {cat: "cat.jpg"},
-        ["tag 0", "tag 1"],
-    )
-    request = Request(Kind("open", labels=["tag 0", "tag 1"]), pictures[:1])
-    assert request.kind.label == "open with 2 labels"
-    assert expected.fault(request, [tags(CAT, 0, 1)]) is None
-    assert "'tag 1' is missing" in str(expected.fault(request, [tags(CAT, 0)]))
-    assert "'tag 2' has another score" in str(expected.fault(request, [tags(CAT, 0, 1, 2)]))
+def test_answers_to_labels_are_compared_with_those_to_labels(expected):
+    assert expected.labels == ["tag 0", "tag 1"]
+    request = Request(Kind("open", labels=expected.labels), PICTURES[:1])
+    assert request.kind.label == "open, 2 labels"
+    assert expected.find_fault(request, [tags(CAT, 0, 1)]) is None
+    assert "'tag 1' is missing" in str(expected.find_fault(request, [tags(CAT, 0)]))
+    assert "there is no tag 2" in str(expected.find_fault(request, [tags(CAT, 0, 1, 2)]))
+    assert make_expected(labels=0).labels == []
 
 
-def test_a_broken_image_has_to_be_refused_by_its_name(expected, pictures):
-    broken = Request(Kind("broken", refused=True), pictures[:1])
-    assert expected.fault(broken, InvalidRequest("image: not an image")) is None
-    assert isinstance(expected.fault(broken, [tags(CAT, 0)]), WrongAnswer)
-    assert isinstance(expected.fault(broken, ServerError("stub died")), ServerError)
+def test_a_broken_image_has_to_be_refused_by_its_name(expected):
+    broken = Request(Kind("broken", is_refused=True), PICTURES[:1])
+    assert broken.kind.label == "broken (error expected)"
+    assert expected.find_fault(broken, InvalidRequest("image: not an image")) is None
+    assert isinstance(expected.find_fault(broken, [tags(CAT, 0)]), WrongAnswer)
+    assert isinstance(expected.find_fault(broken, ServerError("stub died")), ServerError)
 
 
-def test_an_error_in_place_of_an_answer_is_a_failure(expected, pictures):
+def test_an_error_in_place_of_an_answer_is_a_failure(expected):
     error = ServerError("out of memory")
-    assert expected.fault(Request(Kind("plain"), pictures[:1]), error) is error
+    assert expected.find_fault(Request(PLAIN, PICTURES[:1]), error) is error
 
 
-def test_expected_answers_survive_a_file(expected, pictures, tmp_path):
-    expected.save(tmp_path / "expected.json")
-    read = Expected.load(tmp_path / "expected.json", tolerance=0.005)
-    assert read.as_dict() == expected.as_dict()
-    assert read.alike() == (0, 1)
+def test_faults_that_differ_in_their_scores_alone_share_a_text(expected):
+    """Locust has a row per text: with a row per score its tables would have no end."""
+    request = Request(PLAIN, PICTURES[:1])
+    scores = [0.91, 0.92, 0.93]
+    faults = {str(expected.find_fault(request, [tags([s, 0.8], 0, 1)])) for s in scores}
+    (text,) = faults
+    assert "0.91000" in text
 
 
-def test_pictures_are_made_of_mixed_sizes_and_formats_and_broken_ones_are_none():
-    pictures = make_mixed()
+def test_expected_answers_survive_a_file(expected, tmp_path):
+    path = tmp_path / "new" / "expected.json"
+    expected.save(path)
+    read = Expected.load(path, tolerance=0.005)
+    assert read.values == expected.values
+    assert read.count_alike() == (0, 1)
+    read.require(PICTURES)
+    with pytest.raises(LoadError, match=r"bird\.jpg: has no expected answer"):
+        read.require([Picture("bird.jpg", b"bird")])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pictures": {"a": 1}}'])
+def test_a_file_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / "expected.json").write_text(text)
+    with pytest.raises(LoadError, match="contains no expected answers"):
+        Expected.load(tmp_path / "expected.json", 0.005)
+    with pytest.raises(LoadError, match="No such file"):
+        Expected.load(tmp_path / "missing.json", 0.005)
+
+
+def test_of_many_pictures_a_part_of_the_pairs_is_compared():
+    alike, pairs = make_expected(copies=200).count_alike()
+    assert pairs == MAX_PAIRS
+    assert 0 < alike <= pairs
+
+
+def test_pictures_are_made_of_mixed_sizes_and_formats_and_broken_ones_are_none(tmp_path, photo):
+    for index in range(2):
+        photo.rotate(180 * index).save(tmp_path / f"{index}.png")
+    pictures = make_mixed(tmp_path)
     assert {Path(picture.name).suffix for picture in pictures} == {".jpg", ".png", ".webp"}
-    assert len({picture.sha256 for picture in pictures}) == len(pictures)
+    assert len({picture.sha256 for picture in pictures}) == len(pictures) == 8
     broken = make_broken(pictures)
     assert {picture.sha256 for picture in broken}.isdisjoint(p.sha256 for p in pictures)
+    assert len(read_folder(tmp_path)) == 2
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LoadError, match="--images takes a folder of images"):
+        read_folder(tmp_path / "empty")
+
+
+@pytest.fixture(scope="module")
+def rehearsal(server, picture_files):
+    """What the server answers to one picture, and the options that it was asked with."""
+    options = Namespace(
+        grpc_server=server.grpc,
+        timeout=60.0,
+        repository="",
+        labels=20,
+        threshold=0.0005,
+        top_k=5,
+        batch=4,
+        tolerance=1e-5,
+    )
+    pictures = [Picture(picture_files[0].name, picture_files[0].read_bytes())]
+    return options, pictures, Rehearsal(options).run(pictures, make_broken(pictures))
+
+
+def test_thresholds_are_asked_from_the_server(server, vocabulary, rehearsal):
+    asked = ask_thresholds(server.grpc, vocabulary.tags, 60.0)
+    np.testing.assert_array_equal(asked, vocabulary.thresholds)
+    _, _, expected = rehearsal
+    assert expected.values["thresholds"] == vocabulary.thresholds.tolist()
+    assert expected.values["tags"] == list(vocabulary.tags)
+    assert ask_thresholds(server.grpc, ["unknown to the server"], 60.0) is None
+
+
+def test_thresholds_are_read_from_the_repository(repository, rehearsal, tmp_path):
+    options, pictures, expected = rehearsal
+    from_files = Namespace(**vars(options) | {"repository": str(repository)})
+    assert Rehearsal(from_files).run(pictures, []).values == expected.values
+    elsewhere = Namespace(**vars(options) | {"repository": str(tmp_path)})
+    with pytest.raises(LoadError, match=r"vocabulary\.json: No such file"):
+        Rehearsal(elsewhere).run(pictures, [])
+
+
+def test_the_vocabulary_of_another_repository_is_noticed(repository, rehearsal, tmp_path):
+    options, pictures, _ = rehearsal
+    path = tmp_path / "ram_postprocess" / "1" / "vocabulary.json"
+    path.parent.mkdir(parents=True)
+    text = (repository / path.relative_to(tmp_path)).read_text("utf-8")
+    path.write_text(text.replace('"tag 1"', '"dog"'), "utf-8")
+    other = Namespace(**vars(options) | {"repository": str(tmp_path)})
+    with pytest.raises(LoadError, match="has no tag 1 'tag 1', which the server has"):
+        Rehearsal(other).run(pictures, [])
+
+
+def test_guessed_thresholds_are_between_the_scores_with_and_without_a_tag():
+    scores = np.array([[0.9, 0.2, 0.4], [0.5, 0.1, 0.6]])
+    guessed = guess_thresholds(scores, np.array([[True, False, True], [False, False, True]]))
+    np.testing.assert_allclose(guessed, [0.7, 0.6, 0.2])
+
+
+def test_the_size_of_an_answer_is_that_of_its_tensors():
+    assert count_bytes([[], []]) == 8
+    row = [Tag("dog", "狗", 0.5, 7)]
+    assert count_bytes([row]) == 4 + (4 + 3) + (4 + 3) + 4 + 4
 
 
 def test_arrivals_come_at_their_rate_step_by_step_whoever_sends_them():
@@ -143,79 +240,133 @@ def test_arrivals_come_at_their_rate_step_by_step_whoever_sends_them():
 @pytest.mark.parametrize("knee", [1.5, 7, 90, 1000])
 def test_the_search_encloses_the_knee(knee):
     search = KneeSearch(start=1, maximum=500, precision=0.1)
-    while rate := search.rate():
-        search.found(rate, rate <= knee)
+    while rate := search.next_rate():
+        search.record(rate, rate <= knee)
     assert search.good == (500 if knee > 500 else pytest.approx(knee, rel=0.1))
     assert search.good <= knee
     assert search.bad is None or knee < search.bad <= 1.1 * search.good
 
 
 def test_a_run_without_any_request_keeps_no_limit():
-    assert not all(kept for kept, _ in Limits().verdict(Figures(0, 0, float("nan"), 0)))
+    assert not any(kept for kept, _ in judge(parse("--max-p99 9 --min-throughput 1"), Counts(), 0))
 
 
-def test_of_many_pictures_a_part_of_the_pairs_is_compared(expected, pictures):
-    cat = pictures[0].sha256
-    for index in range(200):
-        for values in (expected.scores, expected.answers, expected.names):
-            values[f"cat {index}"] = values[cat]
-    alike, pairs = expected.alike()
-    assert pairs == MAX_PAIRS
-    assert 0 < alike <= pairs
+def test_latencies_are_kept_in_four_digits():
+    """Locust keeps two: 104.9 ms would pass for 100."""
+    environment = Environment()
+    environment.create_local_runner()
+    latencies = Latencies(environment)
+    for _ in range(10):
+        environment.events.request.fire(
+            request_type="gRPC",
+            name="plain",
+            response_time=104.94,
+            response_length=0,
+            exception=None,
+            context={},
+        )
+    environment.runner.quit()
+    assert latencies.counts().percentile(0.99) == 104.9
 
 
 class Parser(ArgumentParser):
-    """Takes what locust's own parser takes; to import locust would change this process."""
+    """Takes what locust's own parser takes."""
 
     def add_argument(self, *names, include_in_web_ui=True, **keywords):
         return super().add_argument(*names, **keywords)
+
+    def error(self, message):
+        raise ArgumentTypeError(message)
+
+
+def parse(options):
+    parser = Parser()
+    add_options(parser)
+    return parser.parse_args(options.split())
 
 
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ("--max-failures 5", "--max-failures is a share between 0 and 1: 0.05 are 5 %"),
-        ("--max-failures=-1", "--max-failures is a share between 0 and 1: 0.05 are 5 %"),
-        ("--max-p99=-1", "--max-p99 must not be below 0"),
-        ("--max-p99 nan", "--max-p99 must not be below 0"),
-        ("--min-throughput=-1", "--min-throughput must not be below 0"),
-        ("--tolerance=-1", "--tolerance must not be below 0"),
-        ("--batch 64", "--batch must be between 2 and 32, the server's largest"),
+        ("--max-failures 5", "'5' is not a share between 0 and 1: 0.05 is 5 %"),
+        ("--max-failures=-1", "'-1' is not a number from 0 on"),
+        ("--max-p99=-1", "'-1' is not a number from 0 on"),
+        ("--max-p99 nan", "'nan' is not a number from 0 on"),
+        ("--min-throughput=-1", "'-1' is not a number from 0 on"),
+        ("--tolerance=-1", "'-1' is not a number from 0 on"),
+        ("--timeout 0", "'0' is not a number above 0"),
+        ("--top-k 0", "'0' is not a whole number from 1 on"),
+        ("--labels 0.5", "'0.5' is not a whole number from 0 on"),
+        ("--batch 64", "'64' is not between 2 and 32, the server's largest"),
+        ("--threshold 2", "'2' is not a share between 0 and 1: 0.05 is 5 %"),
+        ("--rate 10,0", "'0' is not a number above 0"),
+        ("--grpc-server localhost", "'localhost' is not HOST:PORT"),
+        ("--grpc-server localhost:http", "'http' is not a port: 1 to 65535"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_here_and_on_the_page(options, line):
+    flag, value = options.replace("=", " ").split()
+    with pytest.raises(ArgumentTypeError, match=f"^argument {flag}: {line}$"):
+        parse(options)
+    from_page = parse("")
+    setattr(from_page, flag[2:].replace("-", "_"), value)
+    assert find_problem(from_page) == f"{flag}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--ramp", "--ramp needs the limit that it looks for: --max-p99 MS"),
         (
             "--ramp --max-p99 9 --min-throughput 1",
             "--ramp judges rates by --max-p99 and --max-failures: leave out --min-throughput",
         ),
-        ("--max-failures 0.05 --max-p99 500 --batch 32", None),
+        ("--ramp --max-p99 9 --rate 5", "--ramp chooses the rates itself: leave out --rate"),
+        (
+            "--ramp --max-p99 9 --ramp-from 9 --ramp-to 8",
+            "--ramp-from must not exceed --ramp-to, and --ramp-precision must be below 1",
+        ),
+        ("--ramp --max-p99 9", None),
+        ("--max-failures 0.05 --max-p99 500 --batch 32 --labels 0 --rate 1,2.5", None),
     ],
 )
-def test_limits_that_cannot_be_meant_are_told(options, line):
-    parser = Parser()
-    add_options(parser)
-    assert problem(parser.parse_args(options.split())) == line
+def test_options_that_contradict_each_other_are_refused(options, line):
+    assert find_problem(parse(options)) == line
 
 
-def test_latencies_are_kept_in_four_digits():
-    """Locust keeps two: 104.9 ms would pass for 100."""
-    code = """
-from types import SimpleNamespace
-from locust.env import Environment
-from percentiles import Counts, Latencies
+@pytest.mark.parametrize(
+    ("host", "options", "url"),
+    [
+        ("http://127.0.0.1:28000", "", "http://127.0.0.1:28002/metrics"),
+        ("server:8000", "", "http://server:8002/metrics"),
+        ("http://server", "", "http://server:8002/metrics"),
+        ("http://server:8000", "--metrics-url http://other/m", "http://other/m"),
+    ],
+)
+def test_the_address_of_the_metrics_follows_from_that_of_http(host, options, url):
+    options = parse(options)
+    options.host = host
+    assert metrics_url(options) == url
 
-environment = Environment()
-environment.create_local_runner()
-environment.ram = SimpleNamespace(latencies=Latencies(environment))
-for _ in range(10):
-    environment.events.request.fire(request_type="gRPC", name="plain", response_time=104.94,
-                                    response_length=0, exception=None, context={})
-print(Counts.of(environment).figures(1.0).p99)
-"""
-    loadtest = Path(__file__).parents[2] / "loadtest"
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=loadtest,
-        env={**os.environ, "PYTHONPATH": str(loadtest)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert run.stdout == "104.9\n"
+
+def samples(*queues):
+    counts = Counts(10, 1, {12.3: 10})
+    return [Sample(time + 1.0, 1.0, counts, queue) for time, queue in enumerate(queues)]
+
+
+def test_the_picture_names_the_models_that_wait_and_has_no_empty_panel(tmp_path):
+    waits = {"ram_encoder": 20.0, "ram_preprocess": 3.0, "ram": 0.0, "ram_open": 0.01}
+    draw(samples(waits, waits), tmp_path / "queues.png", "8 users", max_p99=20)
+    draw(samples({}, {}), tmp_path / "none.png", "8 users", max_p99=0)
+    with Image.open(tmp_path / "queues.png") as queues, Image.open(tmp_path / "none.png") as none:
+        assert none.height < 0.8 * queues.height
+
+
+def test_the_report_gets_the_title_of_the_load(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text('<title>Locust</title>children:"Locust Test Report"')
+    options = parse("--rate 10,20")
+    options.num_users = 8
+    set_title(path, f"RAM load test: {describe(options)}")
+    title = "RAM load test: 8 users, 10, 20 requests/s"
+    assert path.read_text() == f'<title>{title}</title>children:"{title}"'
