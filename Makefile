@@ -135,7 +135,7 @@ setup: $(call needs,build) ## Create .venv from the pinned packages
 
 #: [ARGS="-k serve"]
 test: $(call needs,test) ## Run the tests, on a real tritonserver
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 #: [ARGS="-k full_size"]
 test-slow: $(call needs,test) ## Run the slow tests too: models of full size
