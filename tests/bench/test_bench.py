@@ -165,9 +165,9 @@ def test_int8_is_measured_where_the_config_chooses_it(bench, repository, tmp_pat
     ("given", "benched"),
     [
         ("", "--repository runs/demo/model_repository --checkpoint build/demo/weights"),
-        ("CHECKPOINT=my.pth", "--repository 'model_repository' --checkpoint='my.pth'"),
-        ("SERVER=gpu:8001", "--repository 'model_repository' --server='gpu:8001'"),
-        ("REPOSITORY=mine", "--repository 'mine'"),
+        ("CHECKPOINT=my.pth", "--repository='model_repository' --checkpoint='my.pth'"),
+        ("SERVER=gpu:8001", "--repository='model_repository' --server='gpu:8001'"),
+        ("REPOSITORY=mine", "--repository='mine'"),
     ],
     ids=["nothing", "checkpoint", "server", "repository"],
 )

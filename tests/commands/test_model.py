@@ -96,7 +96,7 @@ def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
         ("images", "none", "none: holds no images (.jpg, .jpeg, .png, .webp) to compare with"),
         ("image_size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
         ("backbone", "swin_b", "not like swin_b at 96 px"),
-        ("default_threshold", "2", "--default-threshold: '2' is no threshold"),
+        ("default_threshold", "2", "--default-threshold: '2' is not a threshold"),
     ],
 )
 def test_wrong_input_is_one_line_and_changes_nothing(refusal, option, value, message):
@@ -189,7 +189,7 @@ def test_help_and_the_make_target_name_the_same_options(tmp_path):
         "--backbone='swin_l'",
         "--image-size='384'",
         "--vocabulary='lists'",
-        "--repository 'models'",
+        "--repository='models'",
     ):
         assert option in dry_run
 
