@@ -107,7 +107,12 @@ load: $(call needs,load) ## Load-test the server that runs, for 30 s, answers ch
 		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
 
 ##@ Train
-.PHONY: train evaluate train-demo
+.PHONY: labels train evaluate train-demo
+#: NAMES=DIR TEXT_ENCODER=DIR|demo OUTPUT=labels.npy [TEMPLATES=FILE]
+labels: $(call needs,train) ## Embed the tags that a training starts with
+	@$(RAM) labels $(call options,names output) \
+		$(if $(filter demo,$(TEXT_ENCODER)),--text-encoder $(DEMO_ENCODER),$(call options,text-encoder)) $(call options,templates)
+
 #: CONFIG=FILE.toml [RESTART=1]
 train: $(call needs,train) ## Train a RAM; the same command resumes it
 	@$(RAM) train $(call quoted,CONFIG) $(if $(RESTART),--restart)

@@ -43,7 +43,7 @@ from ram_triton.training.evaluate import (
     score,
 )
 from ram_triton.training.manifest import Sample, read_samples
-from ram_triton.training.run_inputs import read_tags
+from ram_triton.vocabulary.tag_lists import read_vocabulary
 from torch import Tensor
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -131,7 +131,8 @@ class Splits:
             ConfigError, ManifestError, VocabularyError: it is wrong.
         """
         config = read_config(path)
-        samples = read_samples(config.data, *read_tags(config.data.vocabulary))
+        vocabulary = read_vocabulary(config.data.vocabulary)
+        samples = read_samples(config.data, vocabulary.tags, vocabulary.tags_zh)
         images = Images(config.data.images, model.variant.image_size)
         return cls(config, samples, images, model.variant.num_tags)
 

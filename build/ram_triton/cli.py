@@ -19,6 +19,7 @@ from ram_triton.errors import RamTritonError
 COMMANDS = {
     "model": "build a model repository from a RAM checkpoint",
     "vocabulary": "make a checkpoint that recognises a list of names",
+    "labels": "embed a list of names as the labels of a training",
     "text-encoder": "add a text encoder to a repository, so that it takes any label",
     "plans": "make TensorRT plans on the GPU that will run them",
     "verify": "compare a repository or a server with its checkpoint in PyTorch",

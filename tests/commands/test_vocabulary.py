@@ -169,7 +169,7 @@ def test_a_package_that_is_missing_is_told_with_what_installs_it(make, tmp_path,
     monkeypatch.setitem(sys.modules, "transformers", None)
     status, said, _ = make(["wombat"], text_encoder=clip)
     assert (status, said.count("\n")) == (1, 1)
-    assert "needs the package transformers: 'make vocabulary TEXT_ENCODER=…' installs it" in said
+    assert "needs the package transformers: .venv/bin/pip install -e '.[train]'" in said
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ from ram_triton.training.config import Config, read_config
 from ram_triton.training.data import Images
 from ram_triton.training.manifest import Sample, read_samples
 from ram_triton.training.optimise import choose_device
-from ram_triton.training.run_inputs import read_tags
 from ram_triton.vocabulary.tag_lists import (
     DEFAULT_THRESHOLD,
     THRESHOLDS,
+    read_vocabulary,
     write_names,
     write_thresholds,
 )
@@ -277,12 +277,8 @@ def evaluate_run(
     require_writable_folder(folder)
     if json_path:
         require_writable_file(json_path)
-    tags, tags_zh = read_tags(config.data.vocabulary)
-    if len(tags) != model.variant.num_tags:
-        raise ConfigError(
-            f"{config.data.vocabulary}: has {len(tags)} tags, the model {model.variant.num_tags}"
-        )
-    samples = read_samples(config.data, tags, tags_zh)
+    vocabulary = read_vocabulary(config.data.vocabulary, model.variant.num_tags)
+    samples = read_samples(config.data, vocabulary.tags, vocabulary.tags_zh)
     device = choose_device(config.device)
     model = model.to(device)
     images = Images(config.data.images, model.variant.image_size)
@@ -297,7 +293,7 @@ def evaluate_run(
     chosen = choose_thresholds(model, of_split(validation), images, device)
     write_thresholds(chosen.tolist(), folder)
     if thresholds is None:  # a folder of the user's has the lists that it should have
-        write_names(tags, tags_zh, folder)
+        write_names(vocabulary.tags, vocabulary.tags_zh, folder)
     print(f"{folder / THRESHOLDS}: chosen on the split '{validation}'")
     names = splits or splits_to_measure(config, samples)
     reports = [evaluate(name, model, of_split(name), images, chosen, device) for name in names]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +45,7 @@ class Sample:
 
 
 def read_samples(
-    data: Data, tags: list[str], tags_zh: list[str], log: Callable[[str], None] = print
+    data: Data, tags: Sequence[str], tags_zh: Sequence[str], log: Callable[[str], None] = print
 ) -> list[Sample]:
     """Read and check a manifest or a folder.
 

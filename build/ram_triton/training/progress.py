@@ -52,7 +52,7 @@ class Progress:
         seconds = now - self.recent[0][0]
         self.images_per_second = (len(self.recent) - 1) * self.batch_size / max(seconds, 1e-9)
         means = " ".join(f"{name} {self._mean(name):.3f}" for name in losses)
-        line = f"{means}, {self.images_per_second:.0f} images/s"
+        line = f"{means}, {self.images_per_second:.1f} images/s"
         self.bar.update(self.task, completed=self.done, description=line)
         if not self.console.is_terminal and now - self.printed_at >= LINE_SECONDS:
             left = (self.total - self.done) * self.batch_size / self.images_per_second

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -72,8 +71,9 @@ def read_inputs(config: Config, log: Log) -> RunInputs:
         OSError: a file cannot be read.
     """
     data = config.data
-    tags, tags_zh = read_tags(data.vocabulary)
-    samples = read_samples(data, tags, tags_zh, log)
+    vocabulary = read_vocabulary(data.vocabulary)
+    tags = list(vocabulary.tags)
+    samples = read_samples(data, tags, vocabulary.tags_zh, log)
     training = [one for one in samples if one.split in (None, data.training_split)]
     validation = [one for one in samples if one.split == data.validation_split]
     if not training:
@@ -87,16 +87,6 @@ def read_inputs(config: Config, log: Log) -> RunInputs:
     log(f"data: {', '.join(f'{count} {name}' for name, count in splits.items())}")
     fingerprint = fingerprint_of(config, tags, training, labels, features)
     return RunInputs(tags, training, validation, labels, features, losses, tokenizer, fingerprint)
-
-
-def read_tags(folder: Path) -> tuple[list[str], list[str]]:
-    """Read a vocabulary's English and Chinese names.
-
-    Raises:
-        VocabularyError: a list is missing or wrong.
-    """
-    vocabulary = read_vocabulary(folder)
-    return list(vocabulary.tags), list(vocabulary.tags_zh)
 
 
 def fingerprint_of(

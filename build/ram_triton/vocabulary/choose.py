@@ -13,7 +13,7 @@ from ram_triton.errors import VocabularyError, one_per_line
 from ram_triton.model.checkpoint import load_model, save_model
 from ram_triton.model.ram import RAM
 from ram_triton.server_code import KnownLabels, RequestError, Vocabulary
-from ram_triton.vocabulary.embed import Embed, choose_embed, in_one_line
+from ram_triton.vocabulary.embed import Embed, choose_embed, embed_names
 from ram_triton.vocabulary.names import ListedName, read_names
 from ram_triton.vocabulary.tag_lists import (
     DEFAULT_THRESHOLD,
@@ -180,17 +180,10 @@ def _embed(
         remedy = "other names need the text encoder of the checkpoint's labels: TEXT_ENCODER=DIR"
         raise VocabularyError(f"{one_per_line(problems)}\n{remedy}")
     variant = model.variant
-    try:
-        embeddings = np.asarray(embed([listed.name for listed in unknown]), np.float32)
-    except Exception as error:  # a user's function may raise anything
-        raise VocabularyError(
-            f"the text encoder did not return embeddings ({in_one_line(error)})"
-        ) from error
-    if embeddings.shape != (len(unknown), variant.label_width):
+    embeddings = embed_names([listed.name for listed in unknown], embed)
+    if embeddings.shape[1] != variant.label_width:
         raise VocabularyError(
             f"the text encoder's embeddings have the shape {embeddings.shape} for {len(unknown)} "
             f"names, but the checkpoint's labels are {variant.label_width} wide"
         )
-    if not np.isfinite(embeddings).all():
-        raise VocabularyError("the text encoder's embeddings contain NaN or infinite values")
     return np.repeat(embeddings[:, None], variant.descriptions, axis=1)

@@ -1,4 +1,4 @@
-"""Embeds names that a checkpoint does not know: by a text encoder's folder or a user's function."""
+"""Embeds names by a text encoder: a folder, or a user's function."""
 
 import importlib
 import sys
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ram_triton.errors import VocabularyError
+from ram_triton.errors import FileError, VocabularyError
+from ram_triton.files import require_writable_file, write_atomically
+from ram_triton.vocabulary.names import read_names
 
 # Names in English to label embeddings, (names, width) float32.
 Embed = Callable[[list[str]], npt.NDArray[np.float32]]
@@ -33,8 +35,8 @@ def choose_embed(spec: str, templates: Path | None = None) -> Embed:
         from ram_triton.text_encoder.templates import choose_templates
     except ImportError as error:
         raise VocabularyError(
-            f"the text encoder needs the package {error.name}: 'make vocabulary TEXT_ENCODER=…' "
-            "installs it"
+            f"the text encoder needs the package {error.name}: "
+            ".venv/bin/pip install -e '.[train]' installs it"
         ) from error
     encoder = load_text_encoder(Path(spec))
     sentences = choose_templates(encoder.kind, templates)
@@ -70,6 +72,58 @@ def load_embed(spec: str) -> Embed:
             return function(names)
 
     return embed
+
+
+def embed_names(names: list[str], embed: Embed) -> npt.NDArray[np.float32]:
+    """Embed names, and check what a user's function may do wrong.
+
+    Returns:
+        (names, width) float32, finite.
+
+    Raises:
+        VocabularyError: there is an error in the text encoder, or its result is something else.
+    """
+    try:
+        embeddings = np.asarray(embed(names), np.float32)
+    except Exception as error:  # a user's function may raise anything
+        raise VocabularyError(
+            f"the text encoder did not return embeddings ({in_one_line(error)})"
+        ) from error
+    if embeddings.ndim != 2 or len(embeddings) != len(names):
+        raise VocabularyError(
+            f"the text encoder's embeddings have the shape {embeddings.shape} for {len(names)} "
+            "names, not (names, width)"
+        )
+    if not np.isfinite(embeddings).all():
+        raise VocabularyError("the text encoder's embeddings contain NaN or infinite values")
+    return embeddings
+
+
+def write_label_embeddings(
+    names: Path, text_encoder: str, output: Path, templates: Path | None = None
+) -> tuple[int, int]:
+    """Embed a list of names for training; see `training.config.Data.label_embeddings`.
+
+    Args:
+        names: the list, as `read_names` takes it.
+        text_encoder: as `choose_embed` takes it.
+        output: the file to make, .npy, float32 (names, width), in the list's order.
+        templates: sentences for the text encoder, likewise.
+
+    Returns:
+        The array's shape.
+
+    Raises:
+        VocabularyError, TextEncoderError: the names or the text encoder cannot be used.
+        FileError: the file cannot be written.
+    """
+    if output.suffix != ".npy":
+        raise FileError(f"{output}: must end in .npy")
+    require_writable_file(output)
+    listed = read_names(names)
+    embeddings = embed_names([one.name for one in listed], choose_embed(text_encoder, templates))
+    write_atomically(output, lambda unfinished: np.save(unfinished, embeddings))
+    return len(listed), embeddings.shape[1]
 
 
 def in_one_line(error: BaseException) -> str:
