@@ -176,8 +176,9 @@ def test_a_package_that_is_missing_is_told_with_what_installs_it(make, tmp_path,
     ("given", "needed"), [([], "build"), (["TEXT_ENCODER=demo"], "build .venv/.installed-train")]
 )
 def test_a_text_encoder_brings_the_packages_that_it_needs(given, needed):
+    required = ["NAMES=a", "OUTPUT=b", "CHECKPOINT=c", "VOCABULARY=d"]
     database = subprocess.run(
-        ["make", "--dry-run", "--print-data-base", "vocabulary", *given],
+        ["make", "--dry-run", "--print-data-base", "vocabulary", *required, *given],
         capture_output=True,
         text=True,
         cwd=ROOT,
