@@ -146,8 +146,8 @@ test: $(call needs,test) ## Run the tests, on a real tritonserver
 test-slow: $(call needs,test) ## Run the slow tests too: models of full size
 	$(RUN) -m pytest -m "slow or not slow" $(ARGS)
 
-lint: $(call needs,test) ## Check style
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+lint: $(call needs,test) ## Check style and types
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 
 format: $(call needs,test) ## Format the code
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
