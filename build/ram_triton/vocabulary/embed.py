@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -143,16 +144,20 @@ def _imports_from(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _without_loaded(module: str, folder: Path) -> Iterator[None]:
-    """If the folder has a module of this name, let no loaded module stand in its place."""
+    """Import the folder's module if it has one, and leave loaded what was loaded before."""
     top = module.partition(".")[0]
-    loaded = {}
-    if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
-        names = [name for name in sys.modules if name.partition(".")[0] == top]
-        loaded = {name: sys.modules.pop(name) for name in names}
+    if not ((folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()):
+        yield
+        return
+    loaded = _pop_modules(top)
     try:
         yield
     finally:
-        if loaded:
-            for name in [name for name in sys.modules if name.partition(".")[0] == top]:
-                del sys.modules[name]
-            sys.modules.update(loaded)
+        _pop_modules(top)  # the user's: a later import of this name may mean ours
+        sys.modules.update(loaded)
+
+
+def _pop_modules(top: str) -> dict[str, ModuleType]:
+    """Take a top-level module and those below it out of what is loaded."""
+    names = [name for name in sys.modules if name.partition(".")[0] == top]
+    return {name: sys.modules.pop(name) for name in names}
