@@ -167,6 +167,7 @@ class TritonServer:
             self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
             self._model_of_stub: dict[int, str] = {}
             self._loaded: set[str] = set()
+            self._loading: set[str] = set()
             self._models = _plain_path(self.repository.resolve(), directory)
             # Two servers, or one that was killed and its successor, must not share memory regions.
             self._region_prefix = f"{directory.name}-"
@@ -205,7 +206,10 @@ class TritonServer:
             dead_since = {stub: dead_since.get(stub, now) for stub in self._dead_stubs()}
             for stub, since in dead_since.items():
                 if now - since > ZOMBIE_TIME:
-                    model = self._model_of_stub.get(stub, "a Python model")
+                    # One that died before it was looked at is known by what is missing.
+                    missing = self._loading - self._loaded - set(self._model_of_stub.values())
+                    names = " or ".join(sorted(missing)) or "a Python model"
+                    model = self._model_of_stub.get(stub, names)
                     raise self._error(f"tritonserver did not start: the process of {model} died")
             if now - start > timeout:
                 raise self._error(f"tritonserver was not ready after {timeout:.0f} s")
@@ -269,6 +273,8 @@ class TritonServer:
             for line in lines:
                 line = line.rstrip().replace(str(self._models), str(self.repository))
                 self._last_lines.append(line)
+                if match := re.search(r'"loading: (\w+):', line):
+                    self._loading.add(match[1])
                 if match := re.search(r"successfully loaded '(\w+)'", line):
                     self._loaded.add(match[1])
                 if file:
@@ -291,7 +297,7 @@ class TritonServer:
                 for child in children.read_text().split():
                     process = Path("/proc", child)
                     if model := re.search(
-                        rb"/(\w+)/1/model\.py", (process / "cmdline").read_bytes()
+                        rb"/(\w+)/1/model\.\w+", (process / "cmdline").read_bytes()
                     ):
                         self._model_of_stub[int(child)] = model[1].decode()
                     if f"({STUB_NAME}) Z " in (process / "stat").read_text():
