@@ -10,7 +10,7 @@ import platform
 import sys
 import sysconfig
 
-SUPPORTED = ((3, 11), (3, 12))  # for which all pinned packages have wheels
+SUPPORTED = ((3, 11), (3, 12))  # docs/troubleshooting.md has the reasons
 GLIBC = (2, 35)  # what the wheel of tritonserver is built for
 # The supported Python that a release packages, by its VERSION_CODENAME in /etc/os-release.
 PACKAGED = {"bookworm": "3.11", "jammy": "3.11", "noble": "3.12"}

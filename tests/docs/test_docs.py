@@ -202,6 +202,9 @@ def test_the_pages_name_the_pythons_that_set_up_takes():
     versions = " or ".join(".".join(map(str, version)) for version in SUPPORTED)
     for page in (README, ROOT / "CONTRIBUTING.md"):
         assert f"Python {versions}" in page.read_text(), page
+    reasons = (ROOT / "docs" / "troubleshooting.md").read_text()
+    taken = re.findall(r"^\| (3\.\d+) \| yes \|", reasons, re.MULTILINE)
+    assert taken == [".".join(map(str, version)) for version in SUPPORTED]
 
 
 def test_the_index_of_the_docs_has_every_page():
