@@ -1,7 +1,7 @@
 """Build and serve a RAM of full size, and print what each step takes in time and memory.
 
-The weights are noise: the sizes are those of published checkpoints, the tags mean nothing. How fast
-the result is, `build/bench.py` measures.
+The weights are noise: the sizes are those of published checkpoints, the tags mean nothing. `make
+bench` measures how fast the result is.
 """
 
 import argparse
@@ -9,96 +9,84 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
-from ram_triton.bench.machine import peak_memory, processor, resident_peak
+from ram_triton.bench.machine import cores, peak_memory, processor
+from ram_triton.cli import run_module
+from ram_triton.errors import BenchmarkError
 from ram_triton.model.variant import BACKBONES
+from ram_triton.repository.repository import Repository
 from ram_triton.server import TritonServer
+from ram_triton.steps import GIGABYTE, Step
 
 NUM_TAGS = 4585
-GIGABYTE = 1e9
-# The steps of make_model.py and, for each, what the line says that ends it.
-MAKE_MODEL = {
-    "make model: load the checkpoint": "exporting",
-    "make model: export to ONNX": "checking",
-    "make model: compare with PyTorch": "largest logit difference",
-    "make model: half-precision graphs": "activations reach",
-    "make model: open head, install": "ready to serve",
-}
 
 
-def main() -> None:
-    """Read the arguments, run the steps in a temporary folder, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", choices=BACKBONES, default="swin_l")
-    parser.add_argument("--image-size", choices=("224", "384"), default="384")
-    arguments = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add("--backbone", choices=BACKBONES, default="swin_l", help="default: %(default)s")
+    add("--image-size", choices=("224", "384"), default="384", help="default: %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the steps in a temporary folder, and print a table."""
     print(
         f"{arguments.backbone} at {arguments.image_size} px, {NUM_TAGS} tags, on "
-        f"{os.cpu_count()} cores of {processor()}"
+        f"{cores()} cores of {processor()}"
     )
     print("| step | time | memory at its peak |\n|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for step, seconds, memory in measure(arguments, Path(folder)):
-            print(f"| {step} | {seconds:.1f} s | {memory / GIGABYTE:.1f} GB |", flush=True)
+    with tempfile.TemporaryDirectory(prefix="ram-full-size-") as folder:
+        for step in measure(arguments.backbone, arguments.image_size, Path(folder)):
+            memory = f"{step.peak_bytes / GIGABYTE:.1f} GB"
+            print(f"| {step.step} | {step.seconds:.1f} s | {memory} |", flush=True)
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, float, int]]:
-    """Yield each step's name, its seconds and the bytes of memory at its peak."""
-    shape = ["--backbone", arguments.backbone, "--image-size", arguments.image_size]
+def measure(backbone: str, image_size: str, folder: Path) -> Iterator[Step]:
+    """Write a checkpoint, build it and serve it; yields what each step takes."""
+    shape = "--backbone", backbone, "--image-size", image_size
     checkpoint, repository = folder / "ram.pth", folder / "models"
-    steps = {"write a checkpoint of noise": "weights are noise"}
-    yield from run(
-        ["experiments.random_checkpoint"],
-        steps,
-        *shape,
-        "--tags",
-        NUM_TAGS,
-        "--vocabulary",
-        folder,
-        checkpoint,
+    tags = "--tags", NUM_TAGS, "--vocabulary", folder
+    yield measure_program(
+        "write a checkpoint of noise", "experiments.random_checkpoint", *shape, *tags, checkpoint
     )
-    yield from run(
-        ["ram_triton", "model"],
-        MAKE_MODEL,
-        *shape,
-        "--checkpoint",
-        checkpoint,
-        "--vocabulary",
-        folder,
-        "--repository",
-        repository,
-    )
-    start = time.monotonic()
+    files = "--checkpoint", checkpoint, "--vocabulary", folder, "--repository", repository
+    yield from measure_build(*shape, *files, repository=repository)
+    start = perf_counter()
     with TritonServer(repository) as server:
-        yield "start tritonserver until ready", time.monotonic() - start, peak_memory(server)
+        yield Step("start tritonserver until ready", perf_counter() - start, peak_memory(server))
 
 
-def run(
-    module: list[str], steps: dict[str, str], *arguments: object
-) -> Iterator[tuple[str, float, int]]:
-    """Run one of the build's scripts, whose output tells where a step ends.
+def measure_build(*arguments: object, repository: Path) -> Iterator[Step]:
+    """Run `ram-triton model`; yields its steps, what is left of its time, and all of it."""
+    whole = measure_program("make model", "ram_triton", "model", *arguments)
+    steps = [Step(**step) for step in Repository(repository).require_manifest()["steps"]]
+    for step in steps:
+        yield Step(f"make model: {step.step}", step.seconds, step.peak_bytes)
+    seconds = whole.seconds - sum(step.seconds for step in steps)
+    yield Step("make model: start and install", seconds, whole.peak_bytes)
+    # A step forgets the peak of the one before it, and the process has only the last one's.
+    yield replace(whole, peak_bytes=max(step.peak_bytes for step in (*steps, whole)))
 
-    Args:
-        script: its file name.
-        steps: names of its steps and, for each, what the line says that ends it.
-        arguments: of the script.
 
-    Yields:
-        A step's name, its seconds, and the peak resident bytes so far.
+def measure_program(name: str, module: str, *arguments: object) -> Step:
+    """Run a module as a program, which prints to stderr; returns what it took.
+
+    Raises:
+        BenchmarkError: it failed.
     """
-    command = [sys.executable, "-u", "-m", *module, *map(str, arguments)]
-    start = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for step, ending in steps.items():
-            if not any(ending in line for line in iter(process.stdout.readline, "")):
-                sys.exit(f"{' '.join(module)} failed in the step '{step}'")
-            end = time.monotonic()
-            yield step, end - start, resident_peak(process.pid)
-            start = end
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    start = perf_counter()
+    with subprocess.Popen(command, stdout=sys.stderr) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise BenchmarkError(f"{module} failed in the step '{name}'")
+    return Step(name, perf_counter() - start, usage.ru_maxrss * 1024)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_module("experiments.full_size", sys.modules[__name__]))

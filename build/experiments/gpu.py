@@ -28,9 +28,9 @@ from ram_triton.bench.measurement import (
     time_interleaved,
 )
 from ram_triton.cli import run_module
-from ram_triton.engines.openvino import compile_for_cpu
-from ram_triton.engines.pytorch import run as tag_all
+from ram_triton.engines.openvino import CompiledGraph
 from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import tag_all
 from ram_triton.engines.tensorrt import RTX, TENSORRT, Network, load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, require_cuda
 from ram_triton.errors import BenchmarkError, EngineError, ParityError
@@ -43,8 +43,7 @@ from ram_triton.model.noise import published_variant, random_model
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import BACKBONES
 from ram_triton.parity.answers import find_wrong_logit
-from ram_triton.parity.compare import FLOAT32
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import DEFAULT_REPOSITORY, DEMO_IMAGES, ENCODER, HALF_GRAPH, HEAD
@@ -171,7 +170,7 @@ def run(arguments: argparse.Namespace) -> None:
         f"| part | batch | {fast.name}: ms | images/s | {pytorch.name}: ms | images/s "
         "| times faster |\n" + "|---" * 7 + "|"
     )
-    limit = (LIMITS[arguments.precision] if on_gpu else FLOAT32).logit_difference
+    limit = (HALF_LIMITS[arguments.precision] if on_gpu else FLOAT32_LIMITS).logit_difference
     differences = {fast.name: 0.0, pytorch.name: 0.0}
     rows = []
     with stream(on_gpu), torch.inference_mode():
@@ -325,9 +324,14 @@ def run_by_tensorrt(trt: ModuleType, graph: Path, precision: str) -> LoadedEngin
 
 def run_by_openvino(graph: Path) -> Callable[[Tensor], Tensor]:
     """Compile a graph in float32 for the processor; returns what runs it on one tensor."""
-    model = compile_for_cpu(graph)
-    # The first output is what the next part takes; a copy, as the engine writes over its results.
-    return lambda tensor: torch.from_numpy(model(tensor.numpy())[0].copy())
+    compiled = CompiledGraph(graph)
+    name = compiled.model.input(0).get_any_name()
+
+    def run_graph(tensor: Tensor) -> Tensor:
+        first, *_ = compiled(**{name: tensor.numpy()}).values()  # what the next part takes
+        return torch.from_numpy(first)
+
+    return run_graph
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from ram_triton.bench.machine import cores, processor
 from ram_triton.bench.measurement import Measurement, markdown_table, time_interleaved
 from ram_triton.cli import run_module
 from ram_triton.engines.openvino import (
-    NAMES,
+    HINTS,
     PRECISION,
     SERVED,
-    compile_for_cpu,
-    precision_of,
+    CompiledGraph,
+    openvino_tagger,
 )
-from ram_triton.engines.pytorch import Tagger
+from ram_triton.engines.tagger import Tagger
 from ram_triton.errors import BenchmarkError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.int8 import quantise, require_nncf
@@ -157,28 +157,6 @@ class Splits:
         return score(tag, self.num_tags, self.split(name), self.images)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Encoder and head, compiled for the CPU."""
-
-    encoder: openvino.CompiledModel
-    head: openvino.CompiledModel
-
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """Return a copy of the image embeddings: the engine writes over its results."""
-        return self.encoder(pixels)["image_embeds"].copy()
-
-    def tag(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the logits of pixels."""
-        return self.head(self.encoder(pixels)["image_embeds"])["logits"].copy()
-
-
-def compile_pair(encoder: openvino.Model, head: openvino.Model, precision: str) -> Pair:
-    """Compile both graphs as the CPU profile does, with OpenVINO's name of a precision."""
-    properties = {**SERVED, PRECISION: precision}
-    return Pair(*(compile_for_cpu(each, properties) for each in (encoder, head)))
-
-
 def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagger]:
     """Return the model in each precision; in bfloat16 only if the processor has it.
 
@@ -190,16 +168,21 @@ def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagg
     paths = [folder / path for path in (ENCODER, HEAD)]
     export_model(model, *paths)
     core = openvino.Core()
-    best = precision_of(compile_for_cpu(paths[1], {}))
-    float32 = compile_pair(*map(core.read_model, paths), "f32")
-    taggers = {FLOAT32: float32.tag}
-    hint = {name: hint for hint, name in NAMES.items()}[best]
-    if best == BFLOAT16:
-        taggers[best] = compile_pair(*map(core.read_model, paths), hint).tag
-    embeds = [float32.encode(row[None]) for row in pixels]
+    best = CompiledGraph(paths[1], {}).precision
+
+    def tagger(precision: str, encoder: openvino.Model, head: openvino.Model) -> Tagger:
+        return openvino_tagger(encoder, head, {**SERVED, PRECISION: HINTS[precision]})
+
+    taggers = {
+        precision: tagger(precision, *map(core.read_model, paths))
+        for precision in (FLOAT32, BFLOAT16)
+        if precision in (FLOAT32, best)
+    }
+    encode = CompiledGraph(paths[0])
+    embeds = [encode(pixels=row[None])["image_embeds"] for row in pixels]
     encoder = quantise(core.read_model(paths[0]), [row[None] for row in pixels])
     head = quantise(core.read_model(paths[1]), embeds)
-    return taggers | {f"INT8, the rest {best}": compile_pair(encoder, head, hint).tag}
+    return taggers | {f"INT8, the rest {best}": tagger(best, encoder, head)}
 
 
 def speed(

@@ -9,13 +9,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from ram_triton.arguments import positive
 from ram_triton.bench.measurement import markdown_table, time_interleaved
 from ram_triton.cli import run_module
-from ram_triton.engines.openvino import SERVED, compile_for_cpu
+from ram_triton.engines.openvino import SERVED, CompiledGraph
 from ram_triton.graphs.export import export_head, export_open_head
 from ram_triton.model.noise import published_variant, random_model
 
@@ -53,17 +54,18 @@ def compile_heads(folder: Path, tags: int, counts: list[int]) -> dict[str, Calla
     model = random_model(replace(published_variant("swin_l", 384, tags), **small))
     export_head(model, folder / "fixed.onnx")
     export_open_head(model, folder / "open.onnx")
-    fixed, opened = (compile_for_cpu(folder / name, SERVED) for name in ("fixed.onnx", "open.onnx"))
+    fixed, opened = (CompiledGraph(folder / name, SERVED) for name in ("fixed.onnx", "open.onnx"))
     variant, random = model.variant, np.random.default_rng(0)
     shape = 1, variant.num_tokens, variant.image_width
     image_embeds = random.normal(size=shape).astype(np.float32)
     labels = model.label_embed.detach().numpy()
 
     def run_open(count: int) -> Callable[[], object]:
-        inputs = {"image_embeds": image_embeds, "label_embeds": labels[:count].copy()}
-        return lambda: opened(inputs)
+        return partial(opened, image_embeds=image_embeds, label_embeds=labels[:count].copy())
 
-    return {FIXED: lambda: fixed(image_embeds)} | {str(c): run_open(c) for c in counts}
+    return {FIXED: partial(fixed, image_embeds=image_embeds)} | {
+        str(c): run_open(c) for c in counts
+    }
 
 
 if __name__ == "__main__":

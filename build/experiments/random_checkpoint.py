@@ -4,25 +4,30 @@
 """
 
 import argparse
+import sys
 from pathlib import Path
 
+from ram_triton.arguments import positive
+from ram_triton.cli import run_module
 from ram_triton.model.checkpoint import save_model
 from ram_triton.model.noise import published_variant, random_model
 from ram_triton.model.variant import BACKBONES
 from ram_triton.vocabulary.tag_lists import write_names
 
 
-def main() -> None:
-    """Read the arguments and write the checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vocabulary", type=Path, metavar="DIR", help="folder for its tag lists")
-    parser.add_argument("--backbone", choices=BACKBONES, default="swin_l")
-    parser.add_argument("--image-size", type=int, choices=(224, 384), default=384)
-    parser.add_argument("--tags", type=int, default=4585, help="number of tags (%(default)s)")
-    parser.add_argument("output", type=Path, help=".pth or .safetensors file to write")
-    arguments = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add("--vocabulary", type=Path, metavar="DIR", help="folder for its tag lists")
+    add("--backbone", choices=BACKBONES, default="swin_l", help="default: %(default)s")
+    add("--image-size", type=int, choices=(224, 384), default=384, help="default: %(default)s")
+    add("--tags", type=positive, default=4585, help="number of tags (default: %(default)s)")
+    add("output", type=Path, help=".pth or .safetensors file to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the checkpoint, and the tag lists."""
     variant = published_variant(arguments.backbone, arguments.image_size, arguments.tags)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     save_model(random_model(variant), arguments.output)
     if arguments.vocabulary:
         numbers = range(variant.num_tags)
@@ -32,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_module("experiments.random_checkpoint", sys.modules[__name__]))

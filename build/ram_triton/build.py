@@ -1,30 +1,54 @@
-"""Checkpoint to model repository: load, export, check, install."""
+"""Checkpoint to model repository: every graph is exported, checked, halved, quantised, installed.
+
+for each of GRAPHS:  export          float32, ONNX
+for each of GRAPHS:  check           OpenVINO beside PyTorch
+for each of GRAPHS:  halve, check    for TensorRT; run with real rounding
+for each of GRAPHS:  quantise, check INT8 for the CPU, if asked for
+all files:           install
+"""
 
 import importlib.metadata
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from ram_triton.engines.pytorch import Tagger, onnx_tagger, run, torch_tagger
+from ram_triton.engines.onnxruntime import RoundedGraph
+from ram_triton.engines.openvino import CompiledGraph
+from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import Array, Graph, Logits, Pixels, tag_all
 from ram_triton.files import sha256
-from ram_triton.graphs.export import export_model
+from ram_triton.graphs.export import export_encoder, export_head, export_open_head
 from ram_triton.graphs.half_precision import halve
-from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.graphs.int8 import MOST_PICTURES, quantise_pair, require_nncf
-from ram_triton.graphs.open_head import add_open_head
 from ram_triton.model.checkpoint import load_model
-from ram_triton.parity.compare import FLOAT32, Agreement, compare
-from ram_triton.parity.limits import HalfPrecision, measure_pair
+from ram_triton.model.ram import RAM
+from ram_triton.parity.compare import Agreement, HalfPrecision, compare
+from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
-from ram_triton.repository import layout as places
-from ram_triton.repository.layout import NONE, PRECISIONS
+from ram_triton.repository.layout import (
+    ENCODER,
+    FLOAT32_GRAPH,
+    HALF_GRAPH,
+    HEAD,
+    INT8_ENCODER,
+    INT8_GRAPH,
+    INT8_HEAD,
+    LABELS,
+    MODELS,
+    NONE,
+    PRECISIONS,
+    PREPROCESSING,
+    VOCABULARY,
+)
 from ram_triton.repository.repository import Repository
 from ram_triton.server_code import Vocabulary
+from ram_triton.steps import Steps
 from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_vocabulary
 
 TOOLS = (
@@ -37,6 +61,34 @@ TOOLS = (
     "openvino",
     "numpy",
     "pillow",
+)
+LABEL_EMBEDS = LABELS / "label_embeds.npy"
+
+
+@dataclass(frozen=True)
+class GraphRecipe:
+    """A graph that the build makes.
+
+    Attributes:
+        model: the model of the repository that it is for; `MODELS` has its formats.
+        export: writes it in float32.
+        takes_labels: whether label embeddings are an input.
+    """
+
+    model: str
+    export: Callable[[RAM, Path], None]
+    takes_labels: bool = False
+
+    def file(self, format: str) -> Path:
+        """Return the graph's place in a repository, in one of `GRAPH_FILES`."""
+        return MODELS[self.model].file(format)
+
+
+# The encoder, then each head that takes its embeddings.
+GRAPHS = (
+    GraphRecipe("ram_encoder", export_encoder),
+    GraphRecipe("ram_head", export_head),
+    GraphRecipe("ram_open_head", export_open_head, takes_labels=True),
 )
 
 
@@ -70,100 +122,166 @@ class BuildRequest:
 
 
 def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreement:
-    """Write a model into a repository, which stays as it was unless all goes well.
+    """Write a model into a repository, which stays as it was unless every check passes.
+
+    Returns:
+        How far the float32 graphs of `ram` agree with PyTorch.
 
     Raises:
         CheckpointError, VocabularyError, RepositoryError: the input cannot be used.
-        PictureError: the pictures for the check cannot be used.
-        ParityError: the exported graphs do not compute what the checkpoint does.
-        GraphError: the model has no place in half precision.
-        GraphError: NNCF is missing, where INT8 is asked for.
+        PictureError: the pictures for the check, or for INT8, cannot be used.
+        ParityError: the graphs do not compute what the checkpoint does.
+        GraphError: the model does not fit half precision, or NNCF is missing for INT8.
     """
     if request.int8:  # before anything that takes long
         require_nncf()
         picture_files(request.int8)
-    model = load_model(request.checkpoint, request.backbone, request.image_size)
+    picture_files(request.images)
+    steps = Steps(say)
+    with steps.step("load the checkpoint"):
+        model = load_model(request.checkpoint, request.backbone, request.image_size)
+        checkpoint = {"name": request.checkpoint.name, "sha256": sha256(request.checkpoint)}
     variant = model.variant
     say(f"{request.checkpoint}: {variant}")
     vocabulary = read_vocabulary(request.vocabulary, variant.num_tags, request.default_threshold)
+    pictures = list(picture_batches(request.images, variant.image_size))
+    noise = list(noise_batches(variant.image_size))
     repository = Repository(request.repository)
     with repository.staging() as staging:
-        encoder, head = staging / places.ENCODER, staging / places.HEAD
-        say("exporting encoder and head to ONNX")
-        export_model(model, encoder, head)
-        say("checking the graphs against PyTorch")
-        pictures = list(picture_batches(request.images, variant.image_size))
-        batches = [*pictures, *noise_batches(variant.image_size)]
-        expected = run(torch_tagger(model), batches)
-        agreement = compare(expected, run(onnx_tagger(encoder, head), batches), vocabulary)
-        say(str(agreement))
-        agreement.require(FLOAT32)
-        half = None
+        with steps.step("export to ONNX"):
+            for graph in GRAPHS:
+                graph.export(model, staging / graph.file(FLOAT32_GRAPH))
+            _write_facts(staging, model, vocabulary)
+        with steps.step("compute the logits in PyTorch"):
+            expected = tag_all(torch_tagger(model), [*pictures, *noise])
+        del model
+        check = _Check(staging, expected, vocabulary)
+        with steps.step("compare the float32 graphs with PyTorch"):
+            exact = check.float32([*pictures, *noise], say)
+        half: dict[str, HalfPrecision] = {}
         if request.precision != NONE:
-            say(f"making and checking the {request.precision} graphs for TensorRT")
-            half = _halve_pair(staging, request.precision, pictures, expected, vocabulary)
-            say(str(half))
-            half.require()
-        images = sum(len(pixels) for pixels in pictures)  # `expected` begins with theirs
+            with steps.step(f"make the {request.precision} graphs for TensorRT"):
+                for graph in GRAPHS:
+                    source, target = (graph.file(name) for name in (FLOAT32_GRAPH, HALF_GRAPH))
+                    halve(staging / source, staging / target, request.precision)
+            with steps.step(f"compare the {request.precision} graphs with PyTorch"):
+                half = check.half(request.precision, pictures, say)
         int8 = None
         if request.int8:
-            say(f"making and checking INT8 graphs, calibrated on the pictures in {request.int8}")
-            tagger = _quantise(staging, request.int8, variant.image_size)
-            int8 = compare(expected[:images], run(tagger, pictures), vocabulary)
-            say(f"INT8: {int8}")
-            int8.require(INT8_LIMITS, "the INT8 graphs")
-        open_head = add_open_head(
-            model, staging, pictures, expected[:images], vocabulary, request.precision
-        )
-        vocabulary.save(_place(staging / places.VOCABULARY))
-        preprocessing = _place(staging / places.PREPROCESSING)
-        preprocessing.write_text(json.dumps({"image_size": variant.image_size}) + "\n")
-        repository.install(
-            staging,
-            {
-                "checkpoint": {
-                    "name": request.checkpoint.name,
-                    "sha256": sha256(request.checkpoint),
-                },
-                "note": request.note,
-                "variant": variant.as_dict(),
-                "parity": agreement.as_dict(),
-                "half": half.as_dict() if half else None,
-                "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
-                "open_head": open_head.as_dict(),
-                "tools": {
-                    "python": platform.python_version(),
-                    **{tool: importlib.metadata.version(tool) for tool in TOOLS},
-                },
+            with steps.step(f"make INT8 graphs, calibrated on the pictures in {request.int8}"):
+                examples = picture_batches(request.int8, variant.image_size, (1,))
+                sources, targets = (ENCODER, HEAD), (INT8_ENCODER, INT8_HEAD)
+                quantise_pair(
+                    [staging / path for path in sources],
+                    [staging / path for path in targets],
+                    list(islice(examples, MOST_PICTURES)),
+                )
+            with steps.step("compare the INT8 graphs with PyTorch"):
+                int8 = check.int8(pictures, say)
+        manifest = {
+            "checkpoint": checkpoint,
+            "note": request.note,
+            "variant": variant.as_dict(),
+            "parity": exact["ram_head"].as_dict(),
+            "half": half["ram_head"].as_dict() if half else None,
+            "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
+            "open_head": {
+                "parity": exact["ram_open_head"].as_dict(),
+                "half": half["ram_open_head"].as_dict() if half else None,
             },
-        )
+            "steps": steps.as_dicts(),
+            "tools": {
+                "python": platform.python_version(),
+                **{tool: importlib.metadata.version(tool) for tool in TOOLS},
+            },
+        }
+        with steps.step("install"):
+            repository.install(staging, manifest)
     say(f"{request.repository}: ready to serve")
-    return agreement
+    return exact["ram_head"]
 
 
-def _halve_pair(
-    staging: Path,
-    precision: str,
-    pictures: Sequence[np.ndarray],
-    expected: np.ndarray,
-    vocabulary: Vocabulary,
-) -> HalfPrecision:
-    """Write the half-precision pair and measure it; `expected` begins with the pictures' logits."""
-    half = staging / places.HALF_ENCODER, staging / places.HALF_HEAD
-    for source, target in zip((places.ENCODER, places.HEAD), half, strict=True):
-        halve(staging / source, target, precision)
-    images = sum(len(pixels) for pixels in pictures)
-    return measure_pair(half, precision, pictures, expected[:images], vocabulary)
+@dataclass(frozen=True)
+class _Check:
+    """Compares the staged graphs with PyTorch, one graph in memory at a time.
+
+    Attributes:
+        staging: the folder with the graphs.
+        expected: PyTorch's logits of the pictures, then of noise, (images, tags).
+        vocabulary: the tags and their thresholds.
+    """
+
+    staging: Path
+    expected: Logits
+    vocabulary: Vocabulary
+
+    def float32(
+        self, batches: Sequence[Pixels], say: Callable[[str], None]
+    ) -> dict[str, Agreement]:
+        """Check the float32 graphs as the CPU profile runs them; returns figures per head."""
+        found = {}
+        for head, agreement in self._compare(FLOAT32_GRAPH, CompiledGraph, batches):
+            say(f"{head}, float32: {agreement}")
+            agreement.require(FLOAT32_LIMITS, f"the float32 graphs with {head}")
+            found[head] = agreement
+        return found
+
+    def half(
+        self, precision: str, batches: Sequence[Pixels], say: Callable[[str], None]
+    ) -> dict[str, HalfPrecision]:
+        """Check the half-precision graphs, with real rounding; returns figures per head."""
+        peaks: dict[str, dict[str, float]] = {}  # by the models, then the graph's tensors
+
+        def load(path: Path) -> Graph:
+            graph = RoundedGraph(path)
+            peaks[path.parts[-3]] = graph.peaks  # which it fills as it runs
+            return graph
+
+        found = {}
+        for head, agreement in self._compare(HALF_GRAPH, load, batches):
+            measured = HalfPrecision.of(precision, agreement, peaks)
+            say(f"{head}, {measured}")
+            measured.require(f"the {precision} graphs with {head}")
+            found[head] = measured
+            del peaks[head]
+        return found
+
+    def int8(self, batches: Sequence[Pixels], say: Callable[[str], None]) -> Agreement:
+        """Check the INT8 graphs; the rest of their arithmetic is in float32 here."""
+        ((head, agreement),) = self._compare(INT8_GRAPH, CompiledGraph, batches)
+        say(f"{head}, INT8: {agreement}")
+        agreement.require(INT8_LIMITS, f"the INT8 graphs with {head}")
+        return agreement
+
+    def _compare(
+        self, format: str, load: Callable[[Path], Graph], batches: Sequence[Pixels]
+    ) -> Iterator[tuple[str, Agreement]]:
+        """Run the encoder, then each head on its embeddings; yields each head's agreement."""
+        encoder, *heads = (graph for graph in GRAPHS if format in MODELS[graph.model].graphs)
+        encode = load(self.staging / encoder.file(format))
+        embeds = [encode(pixels=pixels)["image_embeds"] for pixels in batches]
+        del encode
+        for head in heads:
+            given = {"label_embeds": self._labels()} if head.takes_labels else {}
+            score = load(self.staging / head.file(format))
+            logits = np.concatenate([score(image_embeds=e, **given)["logits"] for e in embeds])
+            del score
+            expected = self.expected[: len(logits)]
+            yield head.model, compare(expected, logits, self.vocabulary)
+
+    def _labels(self) -> Array:
+        """Return the model's own labels as the head takes them, one per row."""
+        embeds: Array = np.load(self.staging / LABEL_EMBEDS, mmap_mode="r")
+        return embeds.reshape(len(embeds), -1)
 
 
-def _quantise(staging: Path, folder: Path, image_size: int) -> Tagger:
-    """Write the INT8 pair, calibrated on a folder's pictures; returns it, the rest in float32."""
-    int8 = staging / places.INT8_ENCODER, staging / places.INT8_HEAD
-    pictures = list(islice(picture_batches(folder, image_size, (1,)), MOST_PICTURES))
-    quantise_pair((staging / places.ENCODER, staging / places.HEAD), int8, pictures)
-    return onnx_tagger(*int8)
-
-
-def _place(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _write_facts(staging: Path, model: RAM, vocabulary: Vocabulary) -> None:
+    """Write what the Python models of the repository read: tags, label embeddings, sizes."""
+    for path in (VOCABULARY, LABEL_EMBEDS, PREPROCESSING):
+        (staging / path).parent.mkdir(parents=True, exist_ok=True)
+    vocabulary.save(staging / VOCABULARY)
+    vocabulary.save(staging / LABELS / VOCABULARY.name)
+    with torch.no_grad():
+        np.save(staging / LABEL_EMBEDS, model.descriptions().numpy())
+    size = {"image_size": model.variant.image_size}
+    (staging / PREPROCESSING).write_text(json.dumps(size) + "\n")

@@ -24,7 +24,7 @@ from typing import TextIO
 from ram_triton.check_system import find_libpython
 from ram_triton.errors import ServerError
 from ram_triton.files import short
-from ram_triton.repository.layout import PROJECT
+from ram_triton.repository.layout import BACKENDS
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 600.0  # seconds: compiling a full-size model takes a minute on two cores
@@ -36,7 +36,6 @@ STUB_NAME = "triton_python_b"  # of a Python model's process, as the kernel cuts
 KEPT_LINES = 200
 PLAIN_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # what the Python backend's stub takes as a path
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-STAND_INS = PROJECT / "build" / "backends"  # our OpenVINO backend
 
 
 @dataclass(frozen=True)
@@ -331,8 +330,9 @@ def assemble_backends(directory: Path) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
     shutil.copy(stub, directory / "python")
-    for stand_in in STAND_INS.iterdir():
-        shutil.copytree(stand_in, directory / stand_in.name)
+    for stand_in in BACKENDS.iterdir():
+        ignored = shutil.ignore_patterns("__pycache__")  # another process may be writing there
+        shutil.copytree(stand_in, directory / stand_in.name, ignore=ignored)
     return directory
 
 

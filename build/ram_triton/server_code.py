@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ram_triton.repository.layout import DEFAULT_REPOSITORY, OPTIONAL_MODELS
+from ram_triton.repository.layout import BACKENDS, DEFAULT_REPOSITORY, OPTIONAL_MODELS
 
 __all__ = [
     "DRAFT_MARGIN",
@@ -33,6 +33,7 @@ __all__ = [
     "image_limits",
     "label_limits",
     "open_image",
+    "openvino_on_cpu",
     "pad",
     "postprocess",
     "preprocess",
@@ -48,7 +49,7 @@ __all__ = [
 
 
 def _load(folder: Path, name: str) -> ModuleType:
-    """Import a module of a model's version folder."""
+    """Import a module of a model's version folder, or of a backend's."""
     package = f"{__name__}.{folder.parent.name}"
     if package not in sys.modules:
         spec = ModuleSpec(package, None, is_package=True)
@@ -120,6 +121,12 @@ def preprocess(
         data, image_size, limits or image_limits()
     )
     return pixels
+
+
+@cache
+def openvino_on_cpu() -> ModuleType:
+    """Import the compiler of the OpenVINO backend: not before it is needed, it imports OpenVINO."""
+    return _load(BACKENDS / "openvino", "on_cpu")
 
 
 @cache

@@ -14,7 +14,7 @@ from ram_triton.bench.candidates import (
     TritonCandidate,
     run_rounds,
 )
-from ram_triton.bench.machine import Device, peak_memory, resident_peak
+from ram_triton.bench.machine import Device, peak_memory
 from ram_triton.bench.measurement import (
     Measurement,
     interleave,
@@ -24,9 +24,9 @@ from ram_triton.bench.measurement import (
 from ram_triton.bench.report import OVER_ENGINE, Result
 from ram_triton.bench.triton_steps import ENGINES, Statistics
 from ram_triton.errors import ParityError
-from ram_triton.parity.compare import FLOAT32
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS
 from ram_triton.repository.layout import ENCODER, HEAD
+from ram_triton.steps import resident_peak
 
 
 def candidate(name="way", batch=1, check=None):
@@ -123,19 +123,19 @@ def test_tritons_own_time_is_shown_round_by_round():
 
 def test_a_candidate_has_to_repeat_its_own_answers_far_closer_than_pytorchs():
     exact = np.zeros((2, 3), np.float32)
-    limits = LIMITS["bfloat16"]
+    limits = HALF_LIMITS["bfloat16"]
     expected = Expected.accept("engine", exact, exact + np.float32(0.1), limits)
     assert expected.tolerance == pytest.approx(0.1 * limits.logit_difference)
     assert expected.find_wrong_logit([1], exact[:1] + np.float32(0.15)) is None
     assert expected.find_wrong_logit([1], exact[:1]).startswith("a logit is off by 0.1")
     with pytest.raises(ParityError, match=r"engine: a wrong answer: a logit is off by 0\.1"):
-        Expected.accept("engine", exact, exact + np.float32(0.1), FLOAT32)
+        Expected.accept("engine", exact, exact + np.float32(0.1), FLOAT32_LIMITS)
 
 
 def test_a_server_with_other_tags_is_one_line():
     exact = np.zeros((2, 40), np.float32)
     with pytest.raises(ParityError, match="answers with 301 tags, the repository has 40"):
-        Expected.accept(GRPC, exact, np.zeros((2, 301), np.float32), FLOAT32)
+        Expected.accept(GRPC, exact, np.zeros((2, 301), np.float32), FLOAT32_LIMITS)
 
 
 def test_memory_of_a_process_that_has_ended_is_not_asked_for():

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ import torch
 from ram_triton.build import BuildRequest, build
 from ram_triton.errors import ParityError, RepositoryError
 from ram_triton.files import sha256
-from ram_triton.repository.layout import ENCODER, HEAD
 from ram_triton.repository.repository import Repository
 from support.golden_checkpoint import golden_weights
 from support.pipeline import PICTURES, run_command
@@ -91,9 +91,9 @@ def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
     ("option", "value", "message"),
     [
         ("checkpoint", "none.pth", "no such file"),
-        ("checkpoint", SCRIPT, "is no checkpoint"),
+        ("checkpoint", SCRIPT, "is not a checkpoint"),
         ("vocabulary", "none", "no such folder"),
-        ("images", "none", "none: holds no images (.jpg, .jpeg, .png, .webp) to compare with"),
+        ("images", "none", "none: contains no images (.bmp, .gif, "),
         ("image_size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
         ("backbone", "swin_b", "not like swin_b at 96 px"),
         ("default_threshold", "2", "--default-threshold: '2' is not a threshold"),
@@ -110,11 +110,11 @@ def test_a_repository_that_cannot_be_written_is_one_line(refusal):
 def test_graphs_that_differ_too_much_fail_and_leave_the_repository_as_it_was(
     vocabulary_folder, repository, tmp_path, monkeypatch
 ):
-    def export_of_other_weights(model, *paths):
-        for source, path in zip((ENCODER, HEAD), paths, strict=True):
-            shutil.copytree((repository / source).parent, path.parent)
+    def export_of_other_weights(model, path):
+        shutil.copytree(repository / path.parts[-3] / "1", path.parent)
 
-    monkeypatch.setattr(ram_triton.build, "export_model", export_of_other_weights)
+    graphs = [replace(graph, export=export_of_other_weights) for graph in ram_triton.build.GRAPHS]
+    monkeypatch.setattr(ram_triton.build, "GRAPHS", graphs)
     weights = golden_weights()
     weights["fc.bias"] += 0.01
     torch.save({"model": weights}, tmp_path / "disturbed.pth")

@@ -164,7 +164,7 @@ def test_limits_that_the_manifest_lost_are_told(run, copied):
 
 def test_missing_files_are_told(run, tmp_path):
     assert "no.pth: cannot be read" in run(checkpoint=tmp_path / "no.pth")[2][0]
-    assert "holds no images" in run("--images", tmp_path)[2][0]
+    assert "contains no images" in run("--images", tmp_path)[2][0]
 
 
 def test_a_picture_that_cannot_be_read_is_told(run, tmp_path):

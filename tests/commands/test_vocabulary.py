@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from ram_triton.build import BuildRequest, build
-from ram_triton.engines.pytorch import onnx_tagger, torch_tagger
+from ram_triton.engines.openvino import openvino_tagger
+from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.model.checkpoint import load_model
 from ram_triton.repository.layout import NONE
 from ram_triton.text_encoder.checkpoint import load_text_encoder
@@ -218,7 +219,7 @@ def test_the_folder_becomes_a_repository_as_any_other(make, golden, tmp_path):
     _, _, folder = make(["tag 8", "tag 2"])
     models = tmp_path / "models"
     build(BuildRequest(folder / "ram.safetensors", folder, models, PICTURES, precision=NONE))
-    tag = onnx_tagger(models / "ram_encoder/1/model.onnx", models / "ram_head/1/model.onnx")
+    tag = openvino_tagger(models / "ram_encoder/1/model.onnx", models / "ram_head/1/model.onnx")
     logits = tag(golden["pixels"])
     np.testing.assert_allclose(logits, golden["logits"][:, [8, 2]], atol=TOLERANCE)
 

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ram_triton.engines.pytorch import run, torch_tagger
+from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import tag_all
 from ram_triton.model.checkpoint import load_model
 from ram_triton.parity.pictures import picture_batches, picture_files
 from ram_triton.server_code import select
@@ -23,7 +24,7 @@ def find_tags():
     vocabulary = read_vocabulary(DEMO / "vocabulary", model.variant.num_tags)
 
     def find(folder):
-        logits = run(torch_tagger(model), picture_batches(folder, model.variant.image_size))
+        logits = tag_all(torch_tagger(model), picture_batches(folder, model.variant.image_size))
         return {
             path.name: [vocabulary.tags[tag] for tag in select(row, vocabulary)[0]]
             for path, row in zip(picture_files(folder), logits, strict=True)

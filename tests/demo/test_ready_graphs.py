@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 from demo import ready_graphs
-from ram_triton.engines.pytorch import onnx_tagger, run, torch_tagger
+from ram_triton.engines.openvino import CompiledGraph, openvino_tagger
+from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import tag_all
 from ram_triton.errors import RepositoryError
 from ram_triton.model.checkpoint import load_model
-from ram_triton.parity.compare import FLOAT32, compare
+from ram_triton.parity.compare import compare
+from ram_triton.parity.limits import FLOAT32_LIMITS
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository import layout
 from ram_triton.repository.repository import Repository
@@ -71,21 +73,19 @@ def demo_vocabulary(demo_model):
 def test_the_ready_graphs_give_the_checkpoints_logits(
     installed, demo_model, pictures, demo_vocabulary
 ):
-    expected = run(torch_tagger(demo_model), pictures)
-    tagger = onnx_tagger(installed / layout.ENCODER, installed / layout.HEAD)
-    compare(expected, run(tagger, pictures), demo_vocabulary).require(FLOAT32)
+    expected = tag_all(torch_tagger(demo_model), pictures)
+    tagger = openvino_tagger(installed / layout.ENCODER, installed / layout.HEAD)
+    compare(expected, tag_all(tagger, pictures), demo_vocabulary).require(FLOAT32_LIMITS)
 
 
 def test_the_ready_open_head_gives_them_too(installed, demo_model, pictures, demo_vocabulary):
-    expected = run(torch_tagger(demo_model), pictures)
+    expected = tag_all(torch_tagger(demo_model), pictures)
     with torch.inference_mode():
         embeds = torch.cat([demo_model.encoder(torch.from_numpy(p)) for p in pictures]).numpy()
     labels = np.load(installed / ready_graphs.LABEL_EMBEDS)
-    graph = openvino.Core().compile_model(
-        installed / layout.OPEN_HEAD, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    found = graph({"image_embeds": embeds, "label_embeds": labels})["logits"]
-    compare(expected, found, demo_vocabulary).require(FLOAT32)
+    graph = CompiledGraph(installed / layout.OPEN_HEAD)
+    found = graph(image_embeds=embeds, label_embeds=labels)["logits"]
+    compare(expected, found, demo_vocabulary).require(FLOAT32_LIMITS)
 
 
 def test_the_ready_repository_has_what_a_build_writes(

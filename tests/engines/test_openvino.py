@@ -1,21 +1,55 @@
-"""OpenVINO on the CPU: the engine alone and the server have to compile graphs alike."""
+"""OpenVINO on the CPU: its answers, and that the server's backend and the build share its facts."""
 
-import ast
-from pathlib import Path
+import numpy as np
+import openvino
+import pytest
+from openvino import opset13
+from ram_triton.engines.openvino import HINTS, PRECISION, CompiledGraph, config_properties
+from ram_triton.repository.configs import EngineConfig
+from ram_triton.repository.layout import BACKENDS, DEFAULT_REPOSITORY
 
-from ram_triton.engines import openvino
-from ram_triton.server import STAND_INS
 
-BACKEND = Path(STAND_INS, "openvino", "model.py")
-SHARED = {"PRECISION": "PRECISION", "PROPERTIES": "PROPERTIES", "TYPES": "NAMES"}
+@pytest.fixture(scope="module")
+def doubling():
+    """A graph that doubles (batch, 2) numbers."""
+    given = opset13.parameter([-1, 2], np.float32, name="given")
+    given.output(0).tensor.set_names({"given"})
+    doubled = opset13.multiply(given, opset13.constant(np.float32(2)))
+    doubled.output(0).tensor.set_names({"doubled"})
+    return openvino.Model([doubled], [given])
 
 
-def test_the_servers_backend_knows_the_same_properties_and_precisions():
-    tree = ast.parse(BACKEND.read_text())
-    tree.body = [
-        node for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id in SHARED
-    ]
-    served: dict[str, object] = {}
-    exec(compile(tree, BACKEND, "exec"), served)
-    for theirs, ours in SHARED.items():
-        assert served[theirs] == getattr(openvino, ours)
+def test_an_answer_stays_what_it_is_when_the_next_one_is_computed(doubling):
+    graph = CompiledGraph(doubling)
+    first = graph(given=np.ones((1, 2), np.float32))["doubled"]
+    second = graph(given=np.full((1, 2), 7, np.float32))["doubled"]
+    assert first.tolist() == [[2, 2]] and second.tolist() == [[14, 14]]
+    del graph
+    assert first.tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_graph_shows_the_precision_that_it_was_compiled_for(doubling, precision):
+    assert CompiledGraph(doubling, {PRECISION: HINTS[precision]}).precision == precision
+
+
+def test_a_configs_parameters_that_are_openvinos_are_its_properties(tmp_path):
+    names = PRECISION, "CACHE_DIR", "something_else"
+    parameters = [f'parameters {{ key: "{n}" value {{ string_value: "{n}" }} }}' for n in names]
+    (tmp_path / "config.pbtxt").write_text("\n".join(parameters))
+    config = EngineConfig.read(tmp_path / "config.pbtxt").model
+    assert config_properties(config) == {name: name for name in names[:2]}
+
+
+def test_every_parameter_of_the_cpu_profile_is_a_property():
+    for path in DEFAULT_REPOSITORY.glob("*/configs/cpu.pbtxt"):
+        config = EngineConfig.read(path).model
+        if config.backend == "openvino":
+            assert config_properties(config).keys() == config.parameters.keys(), path
+
+
+def test_the_servers_backend_has_no_such_facts_of_its_own():
+    served = (BACKENDS / "openvino" / "model.py").read_text()
+    assert "from on_cpu import" in served
+    for fact in ("PERFORMANCE_HINT", "CACHE_DIR", "bf16", "compile_model"):
+        assert fact not in served

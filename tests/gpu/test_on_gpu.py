@@ -18,7 +18,7 @@ from ram_triton.errors import EngineError, MachineError
 from ram_triton.gpus import first_gpu
 from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.parity.compare import compare
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import HALF_LIMITS
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import DEFAULT_REPOSITORY
@@ -76,7 +76,7 @@ def some_pictures(model, batch):
 def test_engines_compute_what_pytorch_does(engines, precision, model, vocabulary, batch):
     pixels = some_pictures(model, batch)
     agreement = compare(torch_tagger(model)(pixels), engine_tagger(*engines)(pixels), vocabulary)
-    agreement.require(LIMITS[precision], "the engines")
+    agreement.require(HALF_LIMITS[precision], "the engines")
 
 
 def test_an_image_has_the_same_logits_wherever_it_stands_in_a_batch(engines, model):

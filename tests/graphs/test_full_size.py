@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from experiments.full_size import measure
 from ram_triton.build import BuildRequest, build
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.model.checkpoint import save_model
@@ -16,6 +17,9 @@ from support.requests_to_ram import ask
 NUM_TAGS = 4585
 
 pytestmark = pytest.mark.slow
+
+
+MOST_MEMORY = 6e9  # bytes
 
 
 @pytest.mark.parametrize("image_size", [224, 384])
@@ -38,3 +42,9 @@ def test_a_published_shape_builds_and_is_served_as_pytorch_computes_it(
         served = ask(client, [picture], outputs=("logits",))["logits"]
     expected = torch_tagger(model)(preprocess(picture, image_size)[None])
     np.testing.assert_allclose(served, expected, atol=1e-3)
+
+
+def test_a_build_of_full_size_stays_below_6_gigabytes(tmp_path):
+    *steps, server = measure("swin_l", "384", tmp_path)
+    assert max(step.peak_bytes for step in steps) < MOST_MEMORY
+    assert server.peak_bytes < MOST_MEMORY

@@ -3,6 +3,7 @@
 import collections
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,16 +12,14 @@ import pytest
 import ram_triton.build
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from ram_triton.engines.onnxruntime import RoundedGraph, RoundedTagger
+from ram_triton.engines.onnxruntime import RoundedGraph, rounded_tagger
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.errors import GraphError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.half_precision import HALVES, halve, largest_number, node_types
 from ram_triton.model.noise import random_model
 from ram_triton.model.variant import Variant
-from ram_triton.parity.compare import Limits
-from ram_triton.parity.limits import LIMITS
-from ram_triton.repository.layout import ENCODER, HEAD
+from ram_triton.parity.limits import HALF_LIMITS, Limits
 from ram_triton.repository.repository import Repository
 from support.golden_checkpoint import golden_weights
 from support.pipeline import PICTURES, run_command
@@ -133,20 +132,19 @@ def test_no_constant_is_beyond_half_precision(halves, precision, name):
 
 
 def test_the_logits_are_the_references_within_the_limits(halves, precision, golden):
-    tagger = RoundedTagger(*(halves[name] for name in ENGINES))
+    tagger = rounded_tagger(*(halves[name] for name in ENGINES))
     logits = tagger(golden["pixels"])
     assert logits.dtype == np.float32
     difference = np.abs(logits - golden["logits"]).max()
-    assert difference <= LIMITS[precision].logit_difference
+    assert difference <= HALF_LIMITS[precision].logit_difference
     assert difference > 1e-4, "half precision must show, or nothing was rounded"
 
 
-def test_masks_that_the_exporter_leaves_to_be_computed_are_folded(tmp_path):
+def test_masks_as_large_as_those_of_published_models_are_constants(tmp_path):
     model = random_model(LARGE_MASKS)
     graphs = [tmp_path / name / "model.onnx" for name in ENGINES]
     half = [path.with_name("half.onnx") for path in graphs]
     export_model(model, *graphs)
-    assert "Unsqueeze" in {node.op_type for node in onnx.load(graphs[0]).graph.node}
     for source, target in zip(graphs, half, strict=True):
         halve(source, target, "float16")
     graph = onnx.load(half[0]).graph
@@ -157,8 +155,8 @@ def test_masks_that_the_exporter_leaves_to_be_computed_are_folded(tmp_path):
     in_float32 = [n for n in graph.node if n.op_type == "Add" and types[n.output[0]] == 1]
     assert len(in_float32) == 2 * sum(LARGE_MASKS.depths) + 2
     pixels = np.random.default_rng(0).integers(0, 256, (2, 384, 384, 3), np.uint8)
-    difference = np.abs(RoundedTagger(*half)(pixels) - torch_tagger(model)(pixels)).max()
-    assert 1e-5 < difference < LIMITS["float16"].logit_difference
+    difference = np.abs(rounded_tagger(*half)(pixels) - torch_tagger(model)(pixels)).max()
+    assert 1e-5 < difference < HALF_LIMITS["float16"].logit_difference
 
 
 def small_graph(*nodes, constants=(), element=TensorProto.FLOAT):
@@ -215,6 +213,17 @@ def test_an_overflow_shows_in_the_peaks_even_where_the_result_is_finite(tmp_path
     assert graph.peaks["t1"] == pytest.approx(60000), "the largest of all runs counts"
 
 
+@pytest.mark.parametrize("place", range(8))
+def test_a_negative_number_counts_by_its_size(tmp_path, place):
+    onnx.save(chain_of_half_precision(TensorProto.FLOAT16, ("Mul", 1.0)), tmp_path / "half.onnx")
+    graph = RoundedGraph(tmp_path / "half.onnx")
+    numbers = np.ones(8, np.float32)
+    for lowest in (-3.0, -np.inf):
+        numbers[place] = lowest
+        graph(x=numbers.reshape(2, 4))
+        assert graph.peaks["t1"] == -lowest
+
+
 @pytest.mark.parametrize("value", [70000.0, np.inf, np.nan])
 def test_a_constant_out_of_range_is_refused_by_its_name(tmp_path, value):
     norm = [
@@ -239,7 +248,7 @@ def test_the_manifest_has_the_precision_the_limits_and_the_figures(repository):
     manifest = Repository(repository).manifest()
     half = manifest["half"]
     assert half["precision"] == "float16"
-    assert half["limits"] == vars(LIMITS["float16"]) | {"largest_activation": 65504 / 2}
+    assert half["limits"] == vars(HALF_LIMITS["float16"]) | {"largest_activation": 65504 / 2}
     measured = half["measured"]
     assert measured["images"] == len([*PICTURES.glob("*.png"), *PICTURES.glob("*.jpg")])
     assert 1e-4 < measured["largest_logit_difference"] <= 0.1
@@ -274,22 +283,22 @@ def make(vocabulary_folder, checkpoint, capsys):
 def exported_before(repository, monkeypatch):
     """Spare a build the export of the tiny RAM, which takes most of its time."""
 
-    def copy(model, *paths):
-        for source, path in zip((ENCODER, HEAD), paths, strict=True):
-            shutil.copytree((repository / source).parent, path.parent)
-            (path.parent / "half.onnx").unlink()
-            (path.parent / "half.onnx.data").unlink()
+    def copy(model, path):
+        shutil.copytree(repository / path.parts[-3] / "1", path.parent)
+        (path.parent / "half.onnx").unlink()
+        (path.parent / "half.onnx.data").unlink()
 
-    monkeypatch.setattr(ram_triton.build, "export_model", copy)
+    graphs = [replace(graph, export=copy) for graph in ram_triton.build.GRAPHS]
+    monkeypatch.setattr(ram_triton.build, "GRAPHS", graphs)
 
 
 @pytest.mark.usefixtures("exported_before")
 def test_a_model_beyond_the_limits_is_one_line_and_changes_nothing(make, repository, monkeypatch):
-    monkeypatch.setitem(LIMITS, "float16", Limits(1e-6, 1, 0))
+    monkeypatch.setitem(HALF_LIMITS, "float16", Limits(1e-6, 1, 0))
     before = contents(repository)
     status, said = make(repository)
     assert (status, said.count("\n")) == (1, 1)
-    assert "the float16 graphs differ from PyTorch: largest logit difference" in said
+    assert "the float16 graphs with ram_head differ from PyTorch: largest logit difference" in said
     assert "PRECISION=none builds without them" in said
     assert contents(repository) == before
 

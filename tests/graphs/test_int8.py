@@ -7,7 +7,7 @@ import sys
 import openvino
 import pytest
 from ram_triton.build import BuildRequest, build
-from ram_triton.graphs.int8 import LIMITS
+from ram_triton.parity.limits import INT8_LIMITS
 from ram_triton.repository.layout import INT8_ENCODER, INT8_HEAD, MANIFEST
 from ram_triton.server import TritonServer
 from support.pipeline import PICTURES, run_command
@@ -31,10 +31,10 @@ def quantised(checkpoint, vocabulary_folder, tmp_path_factory):
 def test_the_manifest_has_the_files_and_how_far_they_agree(quantised):
     manifest = json.loads((quantised / MANIFEST).read_text())
     assert {str(path) for path in FILES} <= manifest["artefacts"].keys()
-    assert manifest["int8"]["limits"] == LIMITS.as_dict()
+    assert manifest["int8"]["limits"] == INT8_LIMITS.as_dict()
     measured = manifest["int8"]["measured"]
-    assert 1e-4 < measured["largest_logit_difference"] <= LIMITS.logit_difference
-    assert measured["tag_f1"] >= LIMITS.tag_f1
+    assert 1e-4 < measured["largest_logit_difference"] <= INT8_LIMITS.logit_difference
+    assert measured["tag_f1"] >= INT8_LIMITS.tag_f1
 
 
 @pytest.mark.parametrize("path", [INT8_ENCODER, INT8_HEAD], ids=["encoder", "head"])
@@ -89,4 +89,4 @@ def test_what_is_missing_is_told_before_the_build(
     assert run_command("model", list(map(str, arguments))) == 1
     out, error = capsys.readouterr()
     assert out == "" and error.count("\n") == 1
-    assert {"nncf": "NNCF is missing", "pictures": "holds no images"}[missing] in error
+    assert {"nncf": "NNCF is missing", "pictures": "contains no images"}[missing] in error

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import HALF_LIMITS
 from ram_triton.server import TritonServer
 from support.pipeline import FLOAT32
 from support.requests_to_ram import ask
@@ -53,5 +53,5 @@ def test_the_log_says_at_the_start_that_the_best_of_the_processor_is_used(
         f"{name}: model.onnx runs on the CPU in float32 (as its config says)"
         for name in ("ram_encoder", "ram_head", "ram_open_head")
     }
-    np.testing.assert_allclose(logits, exact, atol=LIMITS["bfloat16"].logit_difference)
+    np.testing.assert_allclose(logits, exact, atol=HALF_LIMITS["bfloat16"].logit_difference)
     assert (np.abs(logits - exact).max() > 0) == (best_of_this_processor != "float32")

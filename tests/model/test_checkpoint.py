@@ -71,12 +71,12 @@ def test_a_missing_file_is_refused(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.pth")
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("tags, tags, tags")
-        assert "is no" in refusal(tmp_path / name)
+        assert "is not a" in refusal(tmp_path / name)
     (tmp_path / "empty.pth").touch()
-    assert "is no checkpoint" in refusal(tmp_path / "empty.pth")
+    assert "is not a checkpoint" in refusal(tmp_path / "empty.pth")
 
 
 def test_a_truncated_file_is_refused_as_such(weights, save, tmp_path):
@@ -104,11 +104,11 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
 
 def test_something_else_than_weights_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "holds no weights, but a list" in refusal(tmp_path / "list.pth")
+    assert "contains a list in place of weights" in refusal(tmp_path / "list.pth")
     torch.save({"model": {"epoch": 3}}, tmp_path / "number.pth")
     assert "'epoch' is a int, not a tensor" in refusal(tmp_path / "number.pth")
     torch.save({"model": {"weight": torch.ones(2)}}, tmp_path / "other.pth")
-    assert "these are no RAM weights" in refusal(tmp_path / "other.pth")
+    assert "not the weights of a RAM" in refusal(tmp_path / "other.pth")
 
 
 def test_missing_unexpected_and_misshapen_weights_are_named_with_the_variant(weights, save):
@@ -132,7 +132,7 @@ def test_another_variant_than_asked_for_is_refused(weights, save):
 def test_ram_plus_plus_with_too_few_descriptions_or_of_another_width_is_refused(weights, save):
     plus = weights | {"reweight_scale": torch.ones(())}
     message = refusal(save(plus))
-    assert "RAM++ has 51 descriptions a tag, but 'label_embed' has 40 rows" in message
+    assert "RAM++ has 51 descriptions per tag, but 'label_embed' has 40 rows" in message
     message = refusal(save(plus | {"label_embed": torch.ones(2 * 51, 63)}))
     assert "RAM++ compares images and labels, but they are 64 and 63 wide" in message
 
@@ -140,12 +140,12 @@ def test_ram_plus_plus_with_too_few_descriptions_or_of_another_width_is_refused(
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_finite_numbers_are_refused(weights, save, value):
     weights["fc.bias"][:] = value
-    assert "'fc.bias' holds something else than finite numbers" in refusal(save(weights))
+    assert "'fc.bias' contains something other than finite numbers" in refusal(save(weights))
 
 
 def test_names_that_are_no_text_and_shapes_that_no_ram_has_are_refused(weights, save):
     assert "not a tensor" in refusal(save({1: torch.ones(1)}))
     table = "visual_encoder.layers.0.blocks.0.attn.relative_position_bias_table"
-    assert "no RAM has weights of these shapes" in refusal(
+    assert "a RAM cannot have weights of these shapes" in refusal(
         save(weights | {table: torch.ones(1, 0)})
     )

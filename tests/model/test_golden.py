@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from ram_triton.engines.pytorch import onnx_tagger, torch_tagger
+from ram_triton.engines.openvino import openvino_tagger
+from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.graphs.export import export_model
 from ram_triton.model.checkpoint import load_model, save_model
 
@@ -19,7 +20,9 @@ def test_pytorch_computes_the_reference_embeddings_and_logits(model, golden):
 
 
 def test_exported_graphs_compute_the_reference_logits_at_any_batch(repository, golden):
-    tag = onnx_tagger(repository / "ram_encoder/1/model.onnx", repository / "ram_head/1/model.onnx")
+    tag = openvino_tagger(
+        repository / "ram_encoder/1/model.onnx", repository / "ram_head/1/model.onnx"
+    )
     for batch in (1, 2, 3):
         logits = tag(golden["pixels"][:batch])
         np.testing.assert_allclose(logits, golden["logits"][:batch], atol=TOLERANCE)

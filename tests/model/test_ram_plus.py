@@ -4,19 +4,19 @@ import json
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 import torch
 import tritonclient.grpc as grpc
 from ram_triton.build import BuildRequest, build
-from ram_triton.engines.onnxruntime import RoundedTagger
-from ram_triton.engines.pytorch import onnx_tagger, torch_tagger
+from ram_triton.engines.onnxruntime import rounded_tagger
+from ram_triton.engines.openvino import CompiledGraph, openvino_tagger
+from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.errors import CheckpointError
 from ram_triton.graphs.export import export_open_head
 from ram_triton.model.checkpoint import load_model, save_model
 from ram_triton.model.ram import weigh_descriptions
 from ram_triton.model.variant import Variant
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import HALF_LIMITS
 from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess
 from ram_triton.training.starting_weights import from_ram
@@ -95,7 +95,7 @@ def test_pytorch_and_the_graphs_compute_what_a_direct_computation_does(
 ):
     expected = direct_logits(golden["pixels"])
     np.testing.assert_allclose(torch_tagger(plus_model)(golden["pixels"]), expected, atol=TOLERANCE)
-    tag = onnx_tagger(
+    tag = openvino_tagger(
         plus_repository / "ram_encoder/1/model.onnx", plus_repository / "ram_head/1/model.onnx"
     )
     for batch in (1, 2, 3):
@@ -133,11 +133,11 @@ def test_the_manifest_says_which_of_the_two_it_is(plus_repository, plus_model, m
 
 
 def test_half_precision_stays_within_its_limits(plus_repository, golden, direct_logits):
-    logits = RoundedTagger(
+    logits = rounded_tagger(
         plus_repository / "ram_encoder/1/half.onnx", plus_repository / "ram_head/1/half.onnx"
     )(golden["pixels"])
     difference = np.abs(logits - direct_logits(golden["pixels"])).max()
-    assert 1e-4 < difference <= LIMITS["float16"].logit_difference
+    assert 1e-4 < difference <= HALF_LIMITS["float16"].logit_difference
 
 
 def test_the_server_answers_with_its_logits_and_tags(
@@ -166,16 +166,15 @@ def test_its_head_that_is_given_labels_takes_a_labels_descriptions_in_one_row(
     plus_model, golden, direct_logits, tmp_path
 ):
     export_open_head(plus_model, tmp_path / "open.onnx")
-    precision = {"INFERENCE_PRECISION_HINT": "f32"}
-    head = openvino.Core().compile_model(tmp_path / "open.onnx", "CPU", precision)
+    head = CompiledGraph(tmp_path / "open.onnx")
     rows = plus_model.descriptions().flatten(1).detach().numpy()
     chosen = [39, 2, 2, 17]
-    logits = head({"image_embeds": golden["embeds"], "label_embeds": rows[chosen]})["logits"]
+    logits = head(image_embeds=golden["embeds"], label_embeds=rows[chosen])["logits"]
     expected = direct_logits(golden["pixels"])[:, chosen]
     np.testing.assert_allclose(logits, expected, atol=TOLERANCE)
     # One embedding, repeated, is itself.
     ram = golden_weights()["label_embed"].numpy()[:5]
-    logits = head({"image_embeds": golden["embeds"], "label_embeds": np.tile(ram, DESCRIPTIONS)})
+    logits = head(image_embeds=golden["embeds"], label_embeds=np.tile(ram, DESCRIPTIONS))
     np.testing.assert_allclose(logits["logits"], golden["logits"][:, :5], atol=TOLERANCE)
 
 

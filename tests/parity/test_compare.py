@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from ram_triton.errors import ParityError, PictureError
-from ram_triton.parity.compare import FLOAT32, Limits, compare
+from ram_triton.parity.compare import compare
+from ram_triton.parity.limits import FLOAT32_LIMITS, Limits
 from ram_triton.parity.pictures import BATCH_SIZES, noise_batches, picture_batches
 from ram_triton.server_code import Vocabulary
 
@@ -107,7 +108,7 @@ def test_logits_of_another_vocabulary_or_number_of_images_cannot_be_compared(sha
 
 def test_float32_leaves_no_room_for_other_weights():
     with pytest.raises(ParityError):
-        agreement([[0]], [[0.01]], HALF).require(FLOAT32)
+        agreement([[0]], [[0.01]], HALF).require(FLOAT32_LIMITS)
 
 
 def test_every_picture_of_the_folder_is_used_once_in_batches_of_several_sizes(tmp_path):
@@ -122,7 +123,7 @@ def test_every_picture_of_the_folder_is_used_once_in_batches_of_several_sizes(tm
 
 
 def test_a_folder_without_pictures_and_a_broken_picture_are_told(tmp_path):
-    with pytest.raises(PictureError, match="holds no images"):
+    with pytest.raises(PictureError, match="contains no images"):
         list(picture_batches(tmp_path, 4))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"broken\.png: cannot be used"):

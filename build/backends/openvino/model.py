@@ -1,8 +1,8 @@
-"""A stand-in for Triton's OpenVINO backend, where a server comes without it.
+"""A stand-in for Triton's OpenVINO backend, for servers that come without it.
 
-Placed as `openvino/model.py` into the server's backend directory it serves every model whose
-config says `backend: "openvino"`, with the parameters that the real backend knows. NVIDIA's
-containers have the real one and do not need this file.
+Placed as `openvino/model.py` into the server's backend directory, with `on_cpu.py` beside it, it
+serves every model whose config says `backend: "openvino"`, with the parameters that the real
+backend knows. NVIDIA's containers have the real one and do not need this file.
 """
 
 import json
@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import openvino
 import triton_python_backend_utils as pb_utils
+from on_cpu import PRECISION, chosen_properties, compile_for_cpu, precision_of
 
 DEFAULT_FILENAME = "model.xml"
-# Parameters that are OpenVINO's own properties. The real backend ignores the first, and the last.
-PRECISION = "INFERENCE_PRECISION_HINT"
-PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR")
-# Where a file is missing that only some builds write.
+# If a file is missing that only some builds write.
 REMEDIES = {"int8.xml": "run 'make model' with INT8=DIR, or name model.onnx in configs/cpu.pbtxt"}
-TYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 class ShapeError(ValueError):
@@ -37,18 +34,15 @@ class TritonPythonModel:
         if not path.is_file():
             remedy = REMEDIES.get(filename, "run 'make model' first")
             raise pb_utils.TritonModelException(f"{path} is missing: {remedy}")
-        properties = {name: parameters[name] for name in PROPERTIES if name in parameters}
-        self.model = openvino.Core().compile_model(path, "CPU", properties)
+        properties = chosen_properties(parameters)
+        self.model = compile_for_cpu(path, properties)
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
-        pb_utils.Logger.log_info(f"{args['model_name']}: {self.describe(filename, properties)}")
-
-    def describe(self, filename, properties):
-        """Say in which precision the model runs, and who has chosen it."""
-        hint = self.model.get_property(PRECISION)
-        name = TYPES.get(hint.get_type_name(), hint.get_type_name())
         why = "as its config says" if PRECISION in properties else "the best of this processor"
-        return f"{filename} runs on the CPU in {name} ({why})"
+        pb_utils.Logger.log_info(
+            f"{args['model_name']}: {filename} runs on the CPU in {precision_of(self.model)} "
+            f"({why})"
+        )
 
     def execute(self, requests):
         """Run all requests as one batch: the dynamic batcher has made them fit together."""
@@ -70,7 +64,7 @@ class TritonPythonModel:
         ]
 
     def check(self, feeds):
-        """Raise `ShapeError` where an input does not have the shape that the model takes."""
+        """Raise `ShapeError` if an input does not have the shape that the model takes."""
         for name, array in feeds.items():
             takes = self.model.input(name).partial_shape
             if not takes.compatible(openvino.PartialShape(list(array.shape))):
@@ -79,7 +73,7 @@ class TritonPythonModel:
 
 
 def fail(requests, message, code):
-    """Answer each of the requests with the same error, one line of text."""
+    """Answer every request with the same error, one line of text."""
     failure = pb_utils.TritonError(message, code)
     return [pb_utils.InferenceResponse(error=failure) for _ in requests]
 

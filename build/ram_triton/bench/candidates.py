@@ -16,10 +16,10 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from ram_triton.bench.measurement import Measurement, interleave, percentile
 from ram_triton.bench.triton_steps import Statistics
-from ram_triton.engines.pytorch import Tagger
+from ram_triton.engines.tagger import Tagger
 from ram_triton.errors import ParityError
 from ram_triton.parity.answers import Bounds, find_wrong_logit, find_wrong_tag
-from ram_triton.parity.compare import FLOAT32, Limits
+from ram_triton.parity.limits import FLOAT32_LIMITS, Limits
 from ram_triton.parity.server import Deployment
 from ram_triton.server_code import Vocabulary
 
@@ -224,7 +224,9 @@ class Expected:
             )
         if wrong := find_wrong_logit(exact, alone, limits.logit_difference):
             raise ParityError(f"{name}: a wrong answer: {wrong}")
-        return cls(alone, max(FLOAT32.logit_difference, NEIGHBOURS * limits.logit_difference))
+        return cls(
+            alone, max(FLOAT32_LIMITS.logit_difference, NEIGHBOURS * limits.logit_difference)
+        )
 
     def find_wrong_logit(self, numbers: Sequence[int], logits: Logits) -> str | None:
         """Return what is wrong with an engine's logits of these pictures, or None."""

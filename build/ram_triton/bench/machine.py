@@ -18,6 +18,7 @@ from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.repository.layout import ENCODER, HEAD, PLAN
 from ram_triton.server import TritonServer
+from ram_triton.steps import resident_peak
 
 PACKAGES = ("torch", "openvino", "tritonclient", "pillow", "numpy")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
@@ -102,18 +103,6 @@ def peak_memory(server: TritonServer) -> int:
         except (ProcessLookupError, FileNotFoundError):  # it has ended since it was listed
             continue
     return total
-
-
-def resident_peak(process: int) -> int:
-    """Return the peak resident bytes of a process that is running.
-
-    Raises:
-        ProcessLookupError, FileNotFoundError: it has ended.
-    """
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(f"process {process} has ended")  # and is waited for
 
 
 def count_products(variant: Variant) -> int:

@@ -41,19 +41,22 @@ from ram_triton.bench.preprocessing import (
     sample_pictures,
 )
 from ram_triton.bench.report import Result
-from ram_triton.engines.openvino import compile_for_cpu, config_properties, precision_of
-from ram_triton.engines.pytorch import Tagger, onnx_tagger, torch_tagger
-from ram_triton.engines.pytorch import run as tag_all
+from ram_triton.engines.openvino import (
+    CompiledGraph,
+    config_properties,
+    openvino_tagger,
+)
+from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import Tagger, make_tagger, tag_all
 from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger
 from ram_triton.errors import BenchmarkError, EngineError
 from ram_triton.files import sha256
-from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.variant import Variant
-from ram_triton.parity.compare import FLOAT32, Agreement, compare
+from ram_triton.parity.compare import Agreement, compare
 from ram_triton.parity.files import read_repository, require_checkpoint
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS, INT8_LIMITS
 from ram_triton.parity.pictures import picture_batches, picture_files
 from ram_triton.parity.server import Deployment
 from ram_triton.repository import layout
@@ -255,12 +258,12 @@ def make_candidates(
     else:
         pytorch = None
         graphs = settings.repository / layout.ENCODER, settings.repository / layout.HEAD
-        exact = tag_all(onnx_tagger(*graphs), singly)
-    limits = {"float32": FLOAT32, INT8: INT8_LIMITS, **LIMITS}[precision]
+        exact = tag_all(openvino_tagger(*graphs), singly)
+    limits = {"float32": FLOAT32_LIMITS, INT8: INT8_LIMITS, **HALF_LIMITS}[precision]
     logits = np.concatenate([deployment.answer([each])[1] for each in inputs.pictures])
     from_server = Expected.accept(GRPC, exact, logits, limits)
     from_engine = Expected.accept(ENGINE, exact, tag_all(engine, singly), limits)
-    from_pytorch = Expected(exact, FLOAT32.logit_difference)
+    from_pytorch = Expected(exact, FLOAT32_LIMITS.logit_difference)
     candidates = []
     for batch in settings.batches:
         if pytorch:
@@ -306,17 +309,9 @@ def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
         path = folder / names[-1]
         if not path.is_file():
             raise EngineError(f"{path}: is missing, but configs/cpu.pbtxt names it")
-        compiled.append(compile_for_cpu(path, config_properties(config)))
+        compiled.append(CompiledGraph(path, config_properties(config)))
     encoder, head = compiled
-
-    def tag(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        image_embeds = encoder(pixels)["image_embeds"]
-        logits: npt.NDArray[np.float32] = head(image_embeds)[
-            "logits"
-        ].copy()  # the next answer overwrites it
-        return logits
-
-    return tag, INT8 if layout.INT8_GRAPH in names else precision_of(encoder)
+    return make_tagger(encoder, head), INT8 if layout.INT8_GRAPH in names else encoder.precision
 
 
 def preprocessor_clients() -> list[int]:

@@ -8,11 +8,11 @@ rounded to half precision before the next node reads it.
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 from onnx import NodeProto, helper
 
+from ram_triton.engines.tagger import Array, Tagger, make_tagger
 from ram_triton.graphs.half_precision import FLOAT, HALVES, MOVING, node_types
 
 PEAK = "peak of "  # begins the names of the outputs that watch a tensor's magnitude
@@ -27,57 +27,44 @@ class RoundedGraph:
     """
 
     def __init__(self, path: Path) -> None:
+        """Read and rewrite a graph that `halve` wrote."""
         model = onnx.load(path, load_external_data=False)
         watched = _round(model.graph)
-        self.outputs = [value.name for value in model.graph.output]
+        self._outputs = [value.name for value in model.graph.output]
         self.peaks = dict.fromkeys(watched, 0.0)
         model.graph.output.extend(
             helper.make_tensor_value_info(PEAK + name, FLOAT, []) for name in watched
         )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # it warns of each constant that it folds
+        # In the graph's order: by default all magnitudes are measured at the end, which keeps every
+        # tensor until then, 16 GB for a RAM of full size.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(path.parent.resolve())
         )
-        self.session = onnxruntime.InferenceSession(
+        self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run it once; takes arrays and returns arrays by their tensors' names."""
-        results = self.session.run(None, inputs)
-        given = len(self.outputs)
+    def __call__(self, **inputs: Array) -> dict[str, Array]:
+        """Run it once; takes arrays and returns arrays by the names of their tensors."""
+        results = self._session.run(None, inputs)
+        given = len(self._outputs)
         for name, peak in zip(self.peaks, results[given:], strict=True):
-            # Not max(): a peak that is no number must stay one, and fail.
-            self.peaks[name] = float(np.maximum(self.peaks[name], peak))
-        return dict(zip(self.outputs, results[:given], strict=True))
+            self.peaks[name] = max(self.peaks[name], float(peak))
+        return dict(zip(self._outputs, results[:given], strict=True))
 
 
-class RoundedTagger:
-    """A half-precision encoder and head as one function of pixels, a `Tagger`.
+def rounded_tagger(encoder: Path, head: Path, **given: Array) -> Tagger:
+    """Return two half-precision graphs as one function of pixels.
 
-    What the head takes beside the image embeddings is given once, by its names.
+    Args:
+        encoder: the encoder's file.
+        head: the head's.
+        given: the head's inputs beside the image embeddings, by name.
     """
-
-    def __init__(self, encoder_path: Path, head_path: Path, **given: np.ndarray) -> None:
-        self.encoder, self.head = RoundedGraph(encoder_path), RoundedGraph(head_path)
-        self.given = given
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Tag (B, size, size, 3) uint8; returns (B, tags) float32."""
-        image_embeds = self.encoder(pixels=pixels)["image_embeds"]
-        return self.head(image_embeds=image_embeds, **self.given)["logits"]
-
-    def largest_activation(self) -> tuple[str, float]:
-        """Return the half-precision tensor that grew largest so far, and how large."""
-        peaks = {
-            f"{part}: {name}": peak
-            for part, graph in (("encoder", self.encoder), ("head", self.head))
-            for name, peak in graph.peaks.items()
-        }
-        # The first that is no number, else the largest.
-        name = max(peaks, key=lambda name: np.inf if np.isnan(peaks[name]) else peaks[name])
-        return name, peaks[name]
+    return make_tagger(RoundedGraph(encoder), RoundedGraph(head), **given)
 
 
 def _round(graph: onnx.GraphProto) -> list[str]:
@@ -124,7 +111,14 @@ def _cast(source: str, target: str, element: int) -> NodeProto:
 
 
 def _peak(source: str, target: str) -> list[NodeProto]:
+    """Measure the largest magnitude by two scalars: faster than an Abs of the whole tensor.
+
+    ONNX Runtime passes over NaN, but a NaN comes from an infinity, which is the largest magnitude.
+    """
+    high, low, depth = (f"{source} {name}" for name in ("largest", "smallest", "depth"))
     return [
-        helper.make_node("Abs", [source], [f"{source} magnitude"]),
-        helper.make_node("ReduceMax", [f"{source} magnitude"], [target], keepdims=0),
+        helper.make_node("ReduceMax", [source], [high], keepdims=0),
+        helper.make_node("ReduceMin", [source], [low], keepdims=0),
+        helper.make_node("Neg", [low], [depth]),
+        helper.make_node("Max", [high, depth], [target]),
     ]

@@ -1,37 +1,81 @@
-"""OpenVINO on the CPU: properties that configs set, names of precisions, and compiling."""
+"""OpenVINO: the engine of the CPU profile, compiled as its backend compiles it for the server."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openvino
 
-# These are the server's too, whose backend has to be one file: build/backends/openvino/model.py.
-PRECISION = "INFERENCE_PRECISION_HINT"
-PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR")
-NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
+from ram_triton.engines.tagger import Array, Tagger, make_tagger
+from ram_triton.server_code import openvino_on_cpu
 
-FLOAT32: Mapping[str, object] = {PRECISION: "f32"}
+if TYPE_CHECKING:  # mypy finds the backend's file by its mypy_path in pyproject.toml
+    from on_cpu import NAMES, PRECISION, chosen_properties, compile_for_cpu, precision_of
+else:
+    on_cpu = openvino_on_cpu()
+    NAMES, PRECISION = on_cpu.NAMES, on_cpu.PRECISION
+    chosen_properties, compile_for_cpu = on_cpu.chosen_properties, on_cpu.compile_for_cpu
+    precision_of = on_cpu.precision_of
+
+__all__ = [
+    "FLOAT32",
+    "HINTS",
+    "NAMES",
+    "PRECISION",
+    "SERVED",
+    "CompiledGraph",
+    "compile_for_cpu",
+    "config_properties",
+    "openvino_tagger",
+    "precision_of",
+]
+
+HINTS = {name: hint for hint, name in NAMES.items()}
+FLOAT32: Mapping[str, object] = {PRECISION: HINTS["float32"]}
 SERVED: Mapping[str, object] = {"PERFORMANCE_HINT": "LATENCY"}  # by each configs/cpu.pbtxt
 
 
-def compile_for_cpu(
-    graph: Path | openvino.Model, properties: Mapping[str, object] = FLOAT32
-) -> openvino.CompiledModel:
-    """Compile a graph for this machine's processor, by default in float32."""
-    return openvino.Core().compile_model(graph, "CPU", dict(properties))
+class CompiledGraph:
+    """A graph that runs on this machine's processor.
+
+    Attributes:
+        model: what OpenVINO has compiled.
+    """
+
+    def __init__(
+        self, graph: Path | openvino.Model, properties: Mapping[str, object] = FLOAT32
+    ) -> None:
+        """Compile a graph, given as a file or in memory; by default in float32."""
+        self.model = compile_for_cpu(graph, properties)
+
+    def __call__(self, **inputs: Array) -> dict[str, Array]:
+        """Run it once; takes arrays and returns new ones, by the names of their tensors."""
+        results = self.model(inputs)
+        return {output.get_any_name(): array for output, array in results.items()}
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, such as `bfloat16`."""
+        return precision_of(self.model)
 
 
-def config_properties(config: Any) -> dict[str, object]:
+def openvino_tagger(
+    encoder: Path | openvino.Model,
+    head: Path | openvino.Model,
+    properties: Mapping[str, object] = FLOAT32,
+    **given: Array,
+) -> Tagger:
+    """Return two graphs as one function of pixels.
+
+    Args:
+        encoder: the encoder's file, or its graph.
+        head: the head's.
+        properties: OpenVINO's, by name; by default float32.
+        given: the head's inputs beside the image embeddings, by name.
+    """
+    return make_tagger(CompiledGraph(encoder, properties), CompiledGraph(head, properties), **given)
+
+
+def config_properties(config: Any) -> dict[str, str]:
     """Return the properties that a model's config (Triton's `ModelConfig`) sets."""
-    return {
-        name: config.parameters[name].string_value
-        for name in PROPERTIES
-        if name in config.parameters
-    }
-
-
-def precision_of(model: openvino.CompiledModel) -> str:
-    """Return the precision that a compiled graph computes in, such as `bfloat16`."""
-    hint = str(model.get_property(PRECISION).get_type_name())
-    return NAMES.get(hint, hint)
+    return chosen_properties({name: p.string_value for name, p in config.parameters.items()})

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ram_triton.engines.pytorch import Tagger
+from ram_triton.engines.tagger import Tagger
 from ram_triton.engines.tensorrt import make_log
 from ram_triton.errors import EngineError
 

@@ -1,5 +1,6 @@
-"""Model to ONNX: a graph for the encoder, and two for the head: with its labels folded in, and with
-labels as an input."""
+"""Model to ONNX: one graph for the encoder, and two for the head: with its labels folded in, and
+with labels as an input.
+"""
 
 import copy
 import logging
@@ -7,54 +8,86 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import onnx_ir
+import onnx_ir.passes.common as passes
 import torch
+from onnxscript import optimizer, rewriter
+from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
-from ram_triton.model.ram import RAM, ImageEncoder, TaggingHead, WindowAttention, weigh_descriptions
+from ram_triton.model.ram import (
+    RAM,
+    ImageEncoder,
+    TaggingHead,
+    TaggingLayer,
+    WindowAttention,
+    weigh_descriptions,
+)
 
 OPSET = 20  # the first with Gelu as one operator, the last that TensorRT 10.0 reads
 EXAMPLE_BATCH = 2  # the exporter takes a batch of 1 for a constant
-EXAMPLE_LABELS = 3  # likewise; another number than the batch, or the exporter takes both for one
+EXAMPLE_LABELS = 3  # likewise; not the batch's number, or the exporter takes both for one
+# Those of the optimiser's rules that these graphs need. It has another, of pairs of slices, which
+# tries all pairs of nodes: that took as long as all the rest of the export.
+RULES = (
+    rules.collapse_slice_rule,
+    rules.materialize_reshape_shape_rule,
+    rules.reshape_reshape_rule,
+    rules.squeeze_reshape_1d_rule,
+    rules.transpose_transpose_rule,
+    rules.unsqueeze_unsqueeze_rule,
+)
+OPTIMISATIONS = 2  # what is folded lets further rules apply
+UNLIMITED = 2**40  # bytes of a tensor: masks of 5 MB are folded too
 
 
 class FoldedEncoder(nn.Module):
-    """The image encoder with its relative position biases looked up beforehand."""
+    """The image encoder with its relative position biases looked up in advance."""
 
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
-        self.encoder = copy.deepcopy(encoder)
+        weights = {id(weight): weight for weight in encoder.parameters()}
+        self.encoder = copy.deepcopy(encoder, weights)  # a copy that shares them
         for module in self.encoder.modules():
             if isinstance(module, WindowAttention):
                 _fold_bias(module)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed as `ImageEncoder`; the mean token's embedding is an output of its own too."""
+        """Embed as `ImageEncoder`; the mean token's embedding is a second output."""
         image_embeds = self.encoder(pixels)
         return image_embeds, image_embeds[:, 0]
 
 
 class FoldedHead(nn.Module):
-    """The tagging head with its labels fixed: what they ask first depends on no image."""
+    """The tagging head with its labels fixed: their first queries do not depend on the image."""
+
+    queries: Tensor
+    projected: Tensor
 
     def __init__(self, head: TaggingHead, label_embed: Tensor) -> None:
         super().__init__()
-        self.layers, self.classifier = head.layers, head.classifier
+        first = head.layers[0]
+        assert isinstance(first, TaggingLayer)
+        self.first, self.others, self.classifier = first, head.layers[1:], head.classifier
         with torch.no_grad():
             queries = head.project(label_embed)
             self.register_buffer("queries", queries)
-            self.register_buffer("projected", head.layers[0].attention.query(queries))
+            self.register_buffer("projected", first.attention.query(queries))
 
     def forward(self, image_embeds: Tensor) -> Tensor:
         """Score the fixed labels: (batch, tokens, image_width) to (batch, labels) logits."""
-        first, *others = self.layers
-        states = first.update(self.queries, self.projected, image_embeds)
-        for layer in others:
+        states = self.first.update(self.queries, self.projected, image_embeds)
+        for layer in self.others:
             states = layer(states, image_embeds)
-        return self.classifier(states).squeeze(-1)
+        logits: Tensor = self.classifier(states)
+        return logits.squeeze(-1)
 
 
 class WeighingHead(nn.Module):
-    """RAM++'s head with its labels fixed: what they ask depends on the image from the start."""
+    """RAM++'s head with its labels fixed: their queries depend on the image from the start."""
+
+    descriptions: Tensor
+    scale: Tensor
 
     def __init__(self, model: RAM) -> None:
         super().__init__()
@@ -66,11 +99,14 @@ class WeighingHead(nn.Module):
     def forward(self, image_embeds: Tensor) -> Tensor:
         """Score the fixed labels: (batch, tokens, image_width) to (batch, labels) logits."""
         labels = weigh_descriptions(image_embeds[:, 0], self.descriptions, self.scale)
-        return self.head(image_embeds, labels)
+        logits: Tensor = self.head(image_embeds, labels)
+        return logits
 
 
 class WeighingOpenHead(nn.Module):
-    """RAM++'s head that is given its labels, each as all its descriptions in one row."""
+    """RAM++'s head with labels as an input, all descriptions of a label in one row."""
+
+    scale: Tensor
 
     def __init__(self, model: RAM) -> None:
         super().__init__()
@@ -80,96 +116,127 @@ class WeighingOpenHead(nn.Module):
 
     def forward(self, image_embeds: Tensor, label_embeds: Tensor) -> Tensor:
         """Score (labels, descriptions · label_width); returns (batch, labels) logits."""
-        descriptions = label_embeds.unflatten(1, (self.count, -1))
+        descriptions = label_embeds.view(label_embeds.shape[0], self.count, -1)
         labels = weigh_descriptions(image_embeds[:, 0], descriptions, self.scale)
-        return self.head(image_embeds, labels)
+        logits: Tensor = self.head(image_embeds, labels)
+        return logits
 
 
 def export_model(model: RAM, encoder_path: Path, head_path: Path) -> None:
-    """Write both graphs, float32, with their weights in files beside them (`*.onnx.data`).
-
-    Encoder: `pixels` uint8 (batch, size, size, 3) to `image_embeds` float32 (batch, 1 + tokens,
-    width) and `embedding` float32 (batch, width). Head: `image_embeds` to `logits` float32
-    (batch, tags). The batch is free, all else fixed.
-    """
-    variant = model.variant
-    size = variant.image_size
-    pixels = torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
-    export_module(
-        FoldedEncoder(model.encoder),
-        {"pixels": (pixels, "batch")},
-        ("image_embeds", "embedding"),
-        encoder_path,
-    )
+    """Write the encoder, and the head with the model's labels folded in."""
+    export_encoder(model, encoder_path)
     export_head(model, head_path)
 
 
+def export_encoder(model: RAM, path: Path) -> None:
+    """Write the encoder, float32, with its weights in a file beside it (`.data`).
+
+    `pixels` uint8 (batch, size, size, 3) to `image_embeds` float32 (batch, 1 + tokens, width) and
+    `embedding` float32 (batch, width). The batch is free, all else is fixed.
+    """
+    size = model.variant.image_size
+    pixels = torch.zeros(EXAMPLE_BATCH, size, size, 3, dtype=torch.uint8)
+    outputs = "image_embeds", "embedding"
+    export_module(FoldedEncoder(model.encoder), {"pixels": (pixels, "batch")}, outputs, path)
+
+
 def export_head(model: RAM, path: Path) -> None:
-    """Write the head's graph alone, as `export_model` does."""
-    variant = model.variant
-    image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
-    plain = variant.descriptions == 1
+    """Write the head with the model's labels folded in, as `export_encoder` does.
+
+    `image_embeds` float32 (batch, 1 + tokens, width) to `logits` float32 (batch, tags).
+    """
+    plain = model.variant.descriptions == 1
     head = FoldedHead(model.head, model.label_embed) if plain else WeighingHead(model)
-    export_module(head, {"image_embeds": (image_embeds, "batch")}, ("logits",), path)
+    export_module(head, {"image_embeds": (_example_embeds(model), "batch")}, ("logits",), path)
 
 
 def export_open_head(model: RAM, path: Path) -> None:
-    """Write the head that is given its labels, float32, with its weights in a file beside it.
+    """Write the head with labels as an input, as `export_encoder` does.
 
-    `image_embeds` float32 (batch, tokens, width) and `label_embeds` float32 (labels, label_width)
-    to `logits` float32 (batch, labels). Batch and labels are free, and independent of each other:
-    the same labels are asked of every image.
+    `image_embeds` float32 (batch, 1 + tokens, width) and `label_embeds` float32 (labels,
+    label_width) to `logits` float32 (batch, labels). Batch and labels are free, and independent of
+    each other: the same labels are asked of every image.
 
     RAM++'s takes all descriptions of a label in one row, (labels, descriptions · label_width). A
-    label that has one embedding alone is given with that repeated: equal ones weigh the same.
+    label with a single embedding is given that repeated: equal ones weigh the same.
     """
     variant = model.variant
-    image_embeds = torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
     label_embeds = torch.zeros(EXAMPLE_LABELS, variant.descriptions * variant.label_width)
-    examples = {"image_embeds": (image_embeds, "batch"), "label_embeds": (label_embeds, "labels")}
+    inputs = {
+        "image_embeds": (_example_embeds(model), "batch"),
+        "label_embeds": (label_embeds, "labels"),
+    }
     head = model.head if variant.descriptions == 1 else WeighingOpenHead(model)
-    export_module(head, examples, ("logits",), path)
+    export_module(head, inputs, ("logits",), path)
 
 
 def export_module(
     module: nn.Module,
-    examples: Mapping[str, tuple[Tensor, str | tuple[str, ...]]],
-    output_names: Sequence[str],
+    inputs: Mapping[str, tuple[Tensor, str | tuple[str, ...]]],
+    outputs: Sequence[str],
     path: Path,
 ) -> None:
-    """Write a module as ONNX, float32, with its weights in a file beside it.
+    """Write a module as ONNX, float32, with its weights in a file beside it (`.data`).
 
     Args:
         module: its forward takes the inputs in this order.
-        examples: each input by name: an example, and the name or names of its first dimensions,
+        inputs: each input by name: an example, and the name or names of its first dimensions,
             which are free; the example's sizes there must differ from 1.
-        output_names: of the outputs, in order.
+        outputs: names of the outputs, in order.
         path: the file; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sizes = [(names,) if isinstance(names, str) else names for _, names in examples.values()]
+    sizes = [(names,) if isinstance(names, str) else names for _, names in inputs.values()]
     free = {name: torch.export.Dim(name, min=1) for names in sizes for name in names}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
+        program = torch.onnx.export(
             module.eval(),
-            tuple(example for example, _ in examples.values()),
-            path,
+            tuple(example for example, _ in inputs.values()),
             dynamo=True,
+            optimize=False,
             verbose=False,
             opset_version=OPSET,
-            input_names=list(examples),
-            output_names=list(output_names),
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_shapes=tuple(
                 {place: free[name] for place, name in enumerate(names)} for names in sizes
             ),
-            external_data=True,
         )
+        assert program is not None  # as no file is given
+        _optimise(program.model)
+        program.save(path, external_data=True)
+
+
+def _optimise(model: onnx_ir.Model) -> None:
+    """Fold all constants, and merge what the exporter writes as several operators."""
+    for _ in range(OPTIMISATIONS):
+        optimizer.fold_constants_ir(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=UNLIMITED,
+            output_size_limit=UNLIMITED,
+        )
+        rewriter.rewrite(model, RULES)
+    for change in (
+        passes.ClearMetadataAndDocStringPass(),  # the places in PyTorch's code that it came from
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+    ):
+        change(model)
+
+
+def _example_embeds(model: RAM) -> Tensor:
+    variant = model.variant
+    return torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
 
 
 def _fold_bias(attention: WindowAttention) -> None:
     """Make the attention add a stored bias instead of gathering it from its table."""
     attention.fused_attn = False  # the fused operator would be taken apart again by the exporter
-    attention.register_buffer("folded_bias", attention._get_rel_pos_bias().detach())
-    attention._get_rel_pos_bias = lambda: attention.folded_bias
+    bias = attention._get_rel_pos_bias().detach()
+    attention.register_buffer("folded_bias", bias)
+    attention._get_rel_pos_bias = lambda: attention.folded_bias  # type: ignore

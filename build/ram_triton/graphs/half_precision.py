@@ -12,7 +12,6 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from ram_triton.errors import GraphError
 
@@ -30,18 +29,18 @@ IN_FLOAT32 = frozenset({"Div", "LayerNormalization", "ReduceL2", "ReduceMean"})
 
 def largest_number(precision: str) -> float:
     """Return the largest finite number of a half precision."""
-    return float(ml_dtypes.finfo(NUMPY_TYPES[precision]).max)
+    return float(ml_dtypes.finfo(NUMPY_TYPES[precision]).max)  # type: ignore[no-untyped-call]
 
 
 def halve(source: Path, target: Path, precision: str) -> None:
     """Write the half-precision form of a float32 graph, its weights in a file beside it.
 
-    Inputs and outputs keep their names and types. In float32 stay: all before the first
+    Inputs and outputs keep their names and types. These stay in float32: all before the first
     convolution (the pixels' normalisation), LayerNorm, means, the residual stream, and all after
     the last LayerNorm (the last projection, which makes the outputs).
 
     Args:
-        source: a graph that `export_model` wrote.
+        source: a graph that `export_module` wrote, in which all constants are folded.
         target: where to write, with `.data` beside it.
         precision: `float16` or `bfloat16`.
 
@@ -49,7 +48,6 @@ def halve(source: Path, target: Path, precision: str) -> None:
         GraphError: a constant is out of range, or an operator is unknown.
     """
     model = onnx.load(source)
-    _fold_constants(model.graph)
     _Typing(model.graph, precision).rewrite()
     del model.graph.value_info[:]  # types that no longer hold
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(_without_weights(model)))
@@ -57,7 +55,7 @@ def halve(source: Path, target: Path, precision: str) -> None:
     data = target.name + ".data"
     (target.parent / data).unlink(missing_ok=True)  # onnx appends to what is there
     onnx.save(model, target, save_as_external_data=True, location=data)
-    if (target.parent / data).exists():  # onnx lets nobody but its writer read it
+    if (target.parent / data).exists():  # onnx lets only its writer read it
         shutil.copymode(target, target.parent / data)
 
 
@@ -169,23 +167,6 @@ class _Typing:
             )
         halved = values.astype(NUMPY_TYPES[self.precision])
         self.constants[converted] = numpy_helper.from_array(halved, converted)
-
-
-def _fold_constants(graph: onnx.GraphProto) -> None:
-    """Compute what depends on constants alone: the exporter leaves large ones, such as masks."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    kept = []
-    for node in graph.node:
-        if not set(node.input) <= constants.keys():
-            kept.append(node)
-            continue
-        inputs = {name: numpy_helper.to_array(constants[name]) for name in node.input}
-        results = ReferenceEvaluator(node).run(None, inputs)
-        for name, values in zip(node.output, results, strict=True):
-            constants[name] = numpy_helper.from_array(values, name)
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(kept)
-    graph.initializer.extend(constants.values())  # the typing leaves out what nobody uses
 
 
 def _element_type(value: onnx.ValueInfoProto | TensorProto) -> int:

@@ -1,24 +1,22 @@
-"""INT8 for the CPU: graphs whose matrix products NNCF quantises, after pictures that calibrate."""
+"""INT8 for the CPU: NNCF quantises the matrix products of graphs, calibrated on pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import openvino
 
+from ram_triton.engines.openvino import CompiledGraph
+from ram_triton.engines.tagger import Array, Pixels
 from ram_triton.errors import GraphError
-from ram_triton.parity.compare import Limits
 
-# Twice bfloat16's: eight bits round as coarsely as its eight bits of mantissa, but activations too.
-LIMITS = Limits(logit_difference=1.6, flip_distance=0.8, tag_f1=0.85)
 MOST_PICTURES = 300  # more calibrate no better, and take longer
 
 
 def require_nncf() -> None:
-    """Check that what quantises is installed.
+    """Check that NNCF is installed.
 
     Raises:
-        GraphError: it is not; the message says how to install it.
+        GraphError: it is not; the message has the command that installs it.
     """
     try:
         import nncf
@@ -27,12 +25,12 @@ def require_nncf() -> None:
     nncf.set_log_level("ERROR")
 
 
-def quantise(graph: openvino.Model, examples: Sequence[np.ndarray]) -> openvino.Model:
+def quantise(graph: openvino.Model, examples: Sequence[Array]) -> openvino.Model:
     """Return a graph with its matrix products in INT8, as far as NNCF takes them.
 
     Args:
-        graph: of one input.
-        examples: what it is given, each as one batch; their ranges decide the scales.
+        graph: a graph with one input.
+        examples: that input, one batch each; the ranges of all decide the scales.
 
     Raises:
         GraphError: NNCF is missing.
@@ -50,21 +48,21 @@ def quantise(graph: openvino.Model, examples: Sequence[np.ndarray]) -> openvino.
 
 
 def quantise_pair(
-    sources: Sequence[Path], targets: Sequence[Path], pictures: Sequence[np.ndarray]
+    sources: Sequence[Path], targets: Sequence[Path], pictures: Sequence[Pixels]
 ) -> None:
     """Write encoder and head as OpenVINO graphs in INT8, their weights in a .bin beside each.
 
     Args:
         sources: the encoder's and the head's ONNX graph.
         targets: the .xml files to write.
-        pictures: what calibrates, (1, size, size, 3) uint8 each.
+        pictures: calibrate the scales, (1, size, size, 3) uint8 each.
 
     Raises:
         GraphError: NNCF is missing.
     """
     core = openvino.Core()
     encoder, head = (core.read_model(path) for path in sources)
-    encode = core.compile_model(encoder, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    embeds = [encode(pixels)["image_embeds"].copy() for pixels in pictures]
+    encode = CompiledGraph(encoder)
+    embeds = [encode(pixels=pixels)["image_embeds"] for pixels in pictures]
     for graph, examples, target in zip((encoder, head), (pictures, embeds), targets, strict=True):
         openvino.save_model(quantise(graph, examples), target, compress_to_fp16=False)

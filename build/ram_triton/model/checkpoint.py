@@ -1,8 +1,9 @@
-"""Published RAM checkpoints: reading them, saying what is wrong with one, loading the model."""
+"""Published RAM checkpoints: their weights' names, reading them with clear errors, writing them."""
 
 import re
 import warnings
 import zipfile
+from math import isfinite
 from pathlib import Path
 
 import safetensors
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ram_triton.errors import CheckpointError, VariantError
+from ram_triton.files import write_atomically
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Shapes, Variant, detect_variant
 
@@ -47,14 +49,15 @@ def load_model(path: Path, backbone: str | None = None, image_size: int | None =
 
     Args:
         path: the checkpoint.
-        backbone: what the weights must be (`swin_b`, `swin_l`); found out where None.
+        backbone: what the weights must be (`swin_b`, `swin_l`); if None, they may be either.
         image_size: likewise, in pixels.
 
     Returns:
-        The model, float32, in evaluation mode; its variant tells which of the two it is.
+        The model, float32, in evaluation mode; its variant shows which of the two it is. Its
+        weights may be those of the file, mapped into memory.
 
     Raises:
-        CheckpointError: the file is no checkpoint, or not of a RAM, or not of that variant.
+        CheckpointError: the file is not a checkpoint, or not of a RAM, or not of that variant.
     """
     weights = read_weights(path)
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
@@ -64,19 +67,21 @@ def load_model(path: Path, backbone: str | None = None, image_size: int | None =
         raise CheckpointError(f"{path}: {error}") from error
     _require_variant(path, variant, backbone, image_size)
     try:
-        with torch.device("meta"):
-            expected = RAM(variant).state_dict()
+        model = RAM.uninitialised(variant)
     except (AssertionError, RuntimeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{path}: no RAM has weights of these shapes ({variant})") from error
+        raise CheckpointError(
+            f"{path}: a RAM cannot have weights of these shapes ({variant})"
+        ) from error
+    expected = model.state_dict()
     names = {published_name(name): name for name in expected}
-    told = differences(shapes, {name: expected[ours].shape for name, ours in names.items()})
-    if told:
-        raise CheckpointError(f"{path}: the weights look like {variant}, but some are {told}")
+    found = differences(shapes, {name: expected[ours].shape for name, ours in names.items()})
+    if found:
+        raise CheckpointError(f"{path}: the weights look like {variant}, but some are {found}")
     for name, tensor in weights.items():
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise CheckpointError(f"{path}: '{name}' holds something else than finite numbers")
-    model = RAM(variant)
-    model.load_state_dict({names[name]: tensor.float() for name, tensor in weights.items()})
+        if not _is_finite(tensor):
+            raise CheckpointError(f"{path}: '{name}' contains something other than finite numbers")
+    own = {names[name]: tensor.float() for name, tensor in weights.items()}
+    model.load_state_dict(own, assign=True)
     return model.eval()
 
 
@@ -84,7 +89,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors that tagging needs, by their published names (new style).
 
     Raises:
-        CheckpointError: no file, no checkpoint, or a truncated one.
+        CheckpointError: the file is missing, not a checkpoint, or truncated.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -96,7 +101,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(contents, dict) and isinstance(contents.get("model"), dict):
         contents = contents["model"]
     if not isinstance(contents, dict) or not contents:
-        raise CheckpointError(f"{path}: holds no weights, but a {type(contents).__name__}")
+        raise CheckpointError(f"{path}: contains a {type(contents).__name__} in place of weights")
     weights = {}
     for name, tensor in contents.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
@@ -109,14 +114,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def differences(found: Shapes, expected: Shapes) -> str:
-    """Say which weights are missing, unexpected or misshapen, each with the first few names.
+    """Describe which weights are missing, unexpected or misshapen, each with the first few names.
 
     Args:
-        found: shape of each weight that there is, by its name.
-        expected: likewise, of each that there should be.
+        found: shape of each weight that is there, by its name.
+        expected: likewise, of each that should be there.
 
     Returns:
-        One line; empty where there is no difference.
+        One line; empty if there is no difference.
     """
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
@@ -138,10 +143,14 @@ def differences(found: Shapes, expected: Shapes) -> str:
 def save_model(model: RAM, path: Path) -> None:
     """Write the weights in the published format: `{"model": state_dict}`, or as safetensors."""
     weights = {published_name(k): v.contiguous() for k, v in model.state_dict().items()}
-    if path.suffix == ".safetensors":
-        safetensors.torch.save_file(weights, path)
-    else:
-        torch.save({"model": weights}, path)
+
+    def write(target: Path) -> None:
+        if path.suffix == ".safetensors":
+            safetensors.torch.save_file(weights, target)
+        else:
+            torch.save({"model": weights}, target)
+
+    write_atomically(path, write)  # the model's weights may be mapped from this very file
 
 
 def published_name(name: str) -> str:
@@ -166,7 +175,7 @@ def _read_torch(path: Path) -> object:
         if looks_saved and not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: the checkpoint is truncated, get it again") from error
         raise CheckpointError(
-            f"{path}: is no checkpoint that can be loaded without running code in it "
+            f"{path}: is not a checkpoint that can be loaded without running code in it "
             f"({type(error).__name__})"
         ) from error
 
@@ -176,8 +185,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: is no safetensors file, or a truncated one ({error})"
+            f"{path}: is not a safetensors file, or a truncated one ({error})"
         ) from error
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.numel():  # aminmax refuses it
+        return True
+    return tensor.is_floating_point() and all(map(isfinite, tensor.aminmax()))
 
 
 def _require_variant(

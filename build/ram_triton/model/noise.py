@@ -18,7 +18,7 @@ def published_variant(
 ) -> Variant:
     """Return the variant of a published RAM: `swin_b` or `swin_l`, 224 or 384 px.
 
-    With `DESCRIPTIONS` a tag it is a RAM++.
+    With `DESCRIPTIONS` per tag it is a RAM++.
     """
     embed_dim, depths, num_heads = BACKBONES[backbone]
     return Variant(
@@ -37,8 +37,8 @@ def published_variant(
 
 
 def random_model(variant: Variant) -> RAM:
-    """Return a RAM whose every tensor is noise, seeded with the CRC-32 of its published name."""
-    model = RAM(variant).eval()
+    """Return a RAM whose tensors are noise, each seeded with the CRC-32 of its published name."""
+    model = RAM.uninitialised(variant).eval()
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             seed = zlib.crc32(published_name(name).encode())

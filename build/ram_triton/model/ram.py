@@ -56,26 +56,43 @@ class RAM(nn.Module):
         if variant.descriptions > 1:
             self.reweight_scale = nn.Parameter(torch.zeros(()))  # a logarithm
 
+    @classmethod
+    def uninitialised(cls, variant: Variant) -> "RAM":
+        """Return a model whose weights are to be set: spares the time of random ones."""
+        with torch.device("meta"):
+            model = cls(variant)
+        model.to_empty(device="cpu")
+        for module in model.modules():
+            # timm's modules have it, and ImageEncoder.
+            if callable(fill := getattr(module, "init_non_persistent_buffers", None)):
+                fill()
+        return model
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Score the known labels: (batch, size, size, 3) uint8 to (batch, num_tags) logits."""
         return self.score(self.encoder(pixels))
 
     def score(self, image_embeds: Tensor) -> Tensor:
         """Score the known labels: (batch, tokens, image_width) to (batch, num_tags) logits."""
-        if self.variant.descriptions == 1:
-            return self.head(image_embeds, self.label_embed)
-        labels = weigh_descriptions(
-            image_embeds[:, 0], self.descriptions(), self.reweight_scale.exp()
-        )
-        return self.head(image_embeds, labels)
+        labels: Tensor = self.label_embed
+        if self.variant.descriptions > 1:
+            labels = weigh_descriptions(
+                image_embeds[:, 0], self.descriptions(), self.reweight_scale.exp()
+            )
+        logits: Tensor = self.head(image_embeds, labels)
+        return logits
 
     def descriptions(self) -> Tensor:
         """Return the labels' embeddings, (num_tags, descriptions, label_width)."""
-        return self.label_embed.unflatten(0, (self.variant.num_tags, self.variant.descriptions))
+        variant = self.variant
+        return self.label_embed.view(variant.num_tags, variant.descriptions, variant.label_width)
 
 
 class ImageEncoder(nn.Module):
     """A Swin Transformer whose tokens, and their mean before them, are projected."""
+
+    pixel_scale: Tensor
+    pixel_shift: Tensor
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -90,6 +107,10 @@ class ImageEncoder(nn.Module):
             global_pool="",
         )
         self.projection = nn.Linear(self.swin.num_features, variant.image_width)
+        self.init_non_persistent_buffers()
+
+    def init_non_persistent_buffers(self) -> None:
+        """Compute what checkpoints do not contain; timm's modules have a method like this."""
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         self.register_buffer("pixel_scale", 1 / (255 * std), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
@@ -106,7 +127,10 @@ class ImageEncoder(nn.Module):
         """
         normalised = pixels.to(self.pixel_scale.dtype) * self.pixel_scale + self.pixel_shift
         tokens = self.swin.forward_features(normalised.permute(0, 3, 1, 2)).flatten(1, 2)
-        return self.projection(torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1))
+        embeds: Tensor = self.projection(
+            torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+        )
+        return embeds
 
 
 class TaggingHead(nn.Module):
@@ -144,7 +168,8 @@ class TaggingHead(nn.Module):
         queries = self.project(label_embeds)
         for layer in self.layers:
             queries = layer(queries, image_embeds)
-        return self.classifier(queries).squeeze(-1)
+        logits: Tensor = self.classifier(queries)
+        return logits.squeeze(-1)
 
 
 class TaggingLayer(nn.Module):
@@ -166,7 +191,8 @@ class TaggingLayer(nn.Module):
     def update(self, queries: Tensor, projected_queries: Tensor, image_embeds: Tensor) -> Tensor:
         """Do as `forward`, given the queries' own projection."""
         states = self.attention_norm(self.attention(projected_queries, image_embeds) + queries)
-        return self.norm(self.contract(F.gelu(self.expand(states))) + states)
+        updated: Tensor = self.norm(self.contract(F.gelu(self.expand(states))) + states)
+        return updated
 
 
 class CrossAttention(nn.Module):
@@ -194,11 +220,13 @@ class CrossAttention(nn.Module):
         key, value = self._split(self.key(image_embeds)), self._split(self.value(image_embeds))
         scale = query.shape[-1] ** -0.5
         weights = ((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1)
-        return self.output((weights @ value).transpose(1, 2).flatten(2))
+        gathered: Tensor = self.output((weights @ value).transpose(1, 2).flatten(2))
+        return gathered
 
     def _split(self, states: Tensor) -> Tensor:
         """(batch, length, hidden) to (batch, heads, length, hidden / heads)."""
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        batch, length, width = states.shape
+        return states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
 
 def weigh_descriptions(mean_embed: Tensor, descriptions: Tensor, scale: Tensor) -> Tensor:
@@ -217,4 +245,5 @@ def weigh_descriptions(mean_embed: Tensor, descriptions: Tensor, scale: Tensor) 
     """
     direction = mean_embed / mean_embed.norm(dim=-1, keepdim=True) * scale
     weights = (descriptions @ direction.t()).softmax(dim=1)  # (labels, descriptions, batch)
-    return (weights.transpose(1, 2) @ descriptions).transpose(0, 1)
+    labels: Tensor = weights.transpose(1, 2) @ descriptions
+    return labels.transpose(0, 1)

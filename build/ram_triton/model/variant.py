@@ -1,8 +1,9 @@
-"""The sizes that tell one RAM from another, and RAM from RAM++."""
+"""The sizes that distinguish one RAM from another, and RAM from RAM++."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from ram_triton.errors import VariantError
 
@@ -14,9 +15,9 @@ BACKBONES = {
 }
 PATCH_SIZE = 4
 STAGES = 4
-# Pixels a side that one token of the last stage stands for: 4 px patches, halved three times.
-STRIDE = PATCH_SIZE * 2 ** (STAGES - 1)
-DESCRIPTIONS = 51  # of each tag in RAM++'s checkpoints, which do not tell it themselves
+# Side, in pixels, of what one token of the last stage sees: patches of 4 px, doubled three times.
+STRIDE: int = PATCH_SIZE * 2 ** (STAGES - 1)
+DESCRIPTIONS = 51  # per tag in RAM++'s checkpoints, which do not say so themselves
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,7 +38,7 @@ class Variant:
         num_layers: layers of the tagging head (2).
         intermediate_size: inner width of the tagging head's feed-forward networks (3072).
         attention_heads: heads of the tagging head's cross-attention.
-        descriptions: label embeddings of each tag: 1 for RAM, more for RAM++.
+        descriptions: label embeddings per tag: 1 for RAM, more for RAM++.
     """
 
     image_size: int
@@ -65,7 +66,7 @@ class Variant:
 
     @property
     def num_tokens(self) -> int:
-        """Image embeddings of one image: the mean token and one for each of the last stage."""
+        """Number of embeddings of an image: the mean token and those of the last stage."""
         return self.window_size**2 + 1
 
     @property
@@ -77,21 +78,22 @@ class Variant:
                 return name
         return f"swin({self.embed_dim} wide, depths {'/'.join(map(str, self.depths))})"
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Return the sizes by name, and what they are called, for the manifest."""
         return {"architecture": self.architecture, "backbone": self.backbone, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, sizes: Mapping) -> "Variant":
-        """Read what `as_dict` returned, now or before some size existed.
+    def from_dict(cls, sizes: Mapping[str, Any]) -> "Variant":
+        """Read what `as_dict` returned, also if it went through JSON.
 
         Raises:
             TypeError: a size is missing.
         """
-        known = {field.name for field in fields(cls)} & sizes.keys()
-        # JSON has made lists of the tuples.
-        values = ((name, sizes[name]) for name in known)
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values})
+        known: dict[str, Any] = {}
+        for name in {field.name for field in fields(cls)} & sizes.keys():
+            size = sizes[name]
+            known[name] = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
+        return cls(**known)
 
     def __str__(self) -> str:
         name = "" if self.architecture == "RAM" else f"{self.architecture}, "
@@ -105,7 +107,7 @@ def detect_variant(shapes: Shapes) -> Variant:
         shapes: shape of each tensor, by its published name.
 
     Raises:
-        VariantError: a tensor that tells a size is missing or has the wrong rank.
+        VariantError: a tensor that shows a size is missing or has the wrong rank.
     """
     label_embed = _shape(shapes, "label_embed", 2)
     embed_dim = _shape(shapes, "visual_encoder.patch_embed.proj.weight", 4)[0]
@@ -118,7 +120,7 @@ def detect_variant(shapes: Shapes) -> Variant:
     rows, label_width = label_embed
     if rows % descriptions:
         raise VariantError(
-            f"RAM++ has {descriptions} descriptions a tag, but 'label_embed' has {rows} rows"
+            f"RAM++ has {descriptions} descriptions per tag, but 'label_embed' has {rows} rows"
         )
     if descriptions > 1 and label_width != image_width:
         raise VariantError(
@@ -141,12 +143,12 @@ def detect_variant(shapes: Shapes) -> Variant:
 
 
 def _published_swin(embed_dim: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Depths and heads of the published Swin of this width: so that a lost block is noticed."""
+    """Return depths and heads of the published Swin of this width, so that a lost block shows."""
     return next((sizes[1:] for sizes in BACKBONES.values() if sizes[0] == embed_dim), None)
 
 
 def _read_swin(shapes: Shapes) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Depths and heads of a Swin that was not published, from its own tensors."""
+    """Return depths and heads of a Swin that was not published, from its own tensors."""
     depths = tuple(
         _count(shapes, rf"visual_encoder\.layers\.{stage}\.blocks\.(\d+)\.")
         for stage in range(STAGES)
@@ -160,14 +162,14 @@ def _bias_table(stage: int, block: int) -> str:
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    """One more than the highest number that `pattern` finds at the start of a name."""
+    """Return one more than the highest number that `pattern` finds at the start of a name."""
     found = (re.match(pattern, name) for name in shapes)
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
 def _shape(shapes: Shapes, name: str, rank: int) -> tuple[int, ...]:
     if name not in shapes:
-        raise VariantError(f"these are no RAM weights: '{name}' is missing")
+        raise VariantError(f"not the weights of a RAM: '{name}' is missing")
     if len(shapes[name]) != rank:
         raise VariantError(f"'{name}' has shape {tuple(shapes[name])}, not {rank} dimensions")
     return tuple(shapes[name])

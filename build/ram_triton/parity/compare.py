@@ -1,38 +1,21 @@
 """How far two ways to compute the same logits agree, in numbers and in tags."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ram_triton.errors import ParityError
+from ram_triton.engines.tagger import Logits
+from ram_triton.errors import GraphError, ParityError
+from ram_triton.graphs.half_precision import largest_number
+from ram_triton.parity.limits import HALF_LIMITS, HEADROOM, Limits
+from ram_triton.repository.layout import NONE
 from ram_triton.server_code import Vocabulary, select, sigmoid
 
-# Scores that float32 tells from 0 and from 1; a threshold beyond them has no finite logit.
+# Scores that float32 distinguishes from 0 and 1; a threshold beyond them has no finite logit.
 SMALLEST_SCORE, LARGEST_SCORE = np.finfo(np.float32).tiny, 1 - np.finfo(np.float32).epsneg
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a candidate may differ by from its reference.
-
-    Attributes:
-        logit_difference: the largest, of any image and tag.
-        flip_distance: how far from its threshold, as a logit, a tag may be that flips.
-        tag_f1: the smallest F1 of the candidate's tags.
-    """
-
-    logit_difference: float
-    flip_distance: float
-    tag_f1: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the limits by name, for the manifest."""
-        return asdict(self)
-
-
-# Engines sum float32 products in different orders, which moves a logit by some 1e-5. A graph that
-# computes something else is off by far more than this.
-FLOAT32 = Limits(logit_difference=1e-3, flip_distance=1e-3, tag_f1=0.99)
 
 
 @dataclass(frozen=True)
@@ -41,13 +24,13 @@ class Agreement:
 
     Attributes:
         images: how many images were compared.
-        largest_logit_difference: over all images and tags; NaN where a logit is no number.
+        largest_logit_difference: over all images and tags; NaN if a logit is NaN.
         flipped_tags: tags, counted over all images, that only one of both chose.
         largest_flip_distance: over those, how far the reference's logit is from the one at which
-            the tag passes its threshold; 0 where none flips.
+            the tag passes its threshold; 0 if none flips.
         largest_flip_distance_score: the same as scores: |score - threshold|.
         tag_f1: F1 of the candidate's tags when the reference's are the truth, over all images;
-            1 where neither chose any.
+            1 if neither chose any.
     """
 
     images: int
@@ -58,7 +41,7 @@ class Agreement:
     tag_f1: float
 
     def beyond(self, limits: Limits) -> list[str]:
-        """Return a phrase for each limit that is passed, its figure and the limit in it."""
+        """Return a phrase for each figure beyond its limit, with both numbers."""
         # Each written so that NaN is beyond the limit.
         return [
             f"{what} {figure:.3g}, the limit is {limit:g}"
@@ -106,7 +89,83 @@ class Agreement:
         )
 
 
-def compare(expected: np.ndarray, actual: np.ndarray, vocabulary: Vocabulary) -> Agreement:
+@dataclass(frozen=True)
+class HalfPrecision:
+    """What was measured of half-precision graphs, and what is allowed.
+
+    Attributes:
+        precision: `float16` or `bfloat16`.
+        agreement: with PyTorch in float32, on pictures.
+        tensor: the half-precision tensor that grew largest.
+        largest_activation: its largest magnitude.
+    """
+
+    precision: str
+    agreement: Agreement
+    tensor: str
+    largest_activation: float
+
+    @classmethod
+    def of(
+        cls, precision: str, agreement: Agreement, peaks: Mapping[str, Mapping[str, float]]
+    ) -> "HalfPrecision":
+        """Find the largest activation.
+
+        Args:
+            precision: `float16` or `bfloat16`.
+            agreement: with PyTorch in float32.
+            peaks: the largest magnitude of each tensor, by the graph's name, then the tensor's.
+        """
+        by_name = {
+            f"{graph}: {tensor}": peak
+            for graph, tensors in peaks.items()
+            for tensor, peak in tensors.items()
+        }
+        tensor = max(by_name, key=lambda name: by_name[name])
+        return cls(precision, agreement, tensor, by_name[tensor])
+
+    @property
+    def activation_limit(self) -> float:
+        """How large an activation may grow."""
+        return largest_number(self.precision) / HEADROOM
+
+    def require(self, candidate: str) -> None:
+        """Check all figures.
+
+        Raises:
+            GraphError: an activation is too large.
+            ParityError: the logits or tags differ by more than the limits; the message starts
+                with `candidate`.
+        """
+        if self.largest_activation > self.activation_limit:
+            raise GraphError(
+                f"{self.precision}: an activation reaches {self.largest_activation:.3g} "
+                f"({self.tensor}), the limit is {self.activation_limit:.3g}; "
+                f"PRECISION=bfloat16 has more room"
+            )
+        try:
+            self.agreement.require(HALF_LIMITS[self.precision], candidate)
+        except ParityError as error:
+            raise ParityError(f"{error}; PRECISION={NONE} builds without them") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return limits and figures by name, for the manifest."""
+        limits = HALF_LIMITS[self.precision].as_dict()
+        return {
+            "precision": self.precision,
+            "limits": limits | {"largest_activation": self.activation_limit},
+            "measured": self.agreement.as_dict()
+            | {"largest_activation": self.largest_activation, "tensor": self.tensor},
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.precision}: {self.agreement}; activations reach {self.largest_activation:.3g} "
+            f"of {largest_number(self.precision):.3g}"
+        )
+
+
+def compare(expected: Logits, actual: Logits, vocabulary: Vocabulary) -> Agreement:
     """Compare a candidate's logits with a reference's.
 
     Args:
@@ -141,8 +200,8 @@ def compare(expected: np.ndarray, actual: np.ndarray, vocabulary: Vocabulary) ->
     )
 
 
-def _chosen(logits: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """Which tags the server would return, (images, tags) bool."""
+def _chosen(logits: Logits, vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:
+    """Return which tags the server would return, (images, tags) bool."""
     result = np.zeros(logits.shape, bool)
     for row, image_logits in zip(result, logits, strict=True):
         row[select(image_logits, vocabulary)[0]] = True

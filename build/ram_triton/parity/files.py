@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ram_triton.engines.onnxruntime import RoundedTagger
-from ram_triton.engines.pytorch import Tagger, onnx_tagger
+from ram_triton.engines.onnxruntime import rounded_tagger
+from ram_triton.engines.openvino import openvino_tagger
+from ram_triton.engines.tagger import Tagger
 from ram_triton.engines.tensorrt import load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.errors import ParityError
 from ram_triton.files import sha256
 from ram_triton.gpus import first_gpu
-from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
-from ram_triton.parity.compare import FLOAT32, Limits
+from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS, Limits
 from ram_triton.repository.layout import (
     ENCODER,
     FLOAT32_GRAPH,
@@ -35,7 +35,7 @@ REMEDIES = {
     INT8_GRAPH: "run 'make model' again, with INT8=DIR",
     PLAN: "run 'make plans' where the GPU is",
 }
-FIXED_LIMITS = {FLOAT32_GRAPH: FLOAT32, INT8_GRAPH: INT8_LIMITS}
+FIXED_LIMITS = {FLOAT32_GRAPH: FLOAT32_LIMITS, INT8_GRAPH: INT8_LIMITS}
 FIGURES = ("logit_difference", "flip_distance", "tag_f1")
 
 
@@ -74,12 +74,12 @@ class GraphPair:
             inputs["label_embeds"] = embeddings.reshape(len(embeddings), -1)
         graphs = self.encoder, self.head
         if self.encoder.name == FLOAT32_GRAPH:
-            return onnx_tagger(*graphs, **inputs), "OpenVINO, float32"
+            return openvino_tagger(*graphs, **inputs), "OpenVINO, float32"
         if self.encoder.name == INT8_GRAPH:
-            return onnx_tagger(*graphs, **inputs), "OpenVINO, INT8, the rest float32"
+            return openvino_tagger(*graphs, **inputs), "OpenVINO, INT8, the rest float32"
         if self.encoder.name == HALF_GRAPH:
             engine = f"ONNX Runtime, rounded to {self.precision}"
-            return RoundedTagger(*graphs, **inputs), engine
+            return rounded_tagger(*graphs, **inputs), engine
         gpu, trt = first_gpu(), load_tensorrt()
         require_cuda()
         encoder, head = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in graphs)

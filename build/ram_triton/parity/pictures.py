@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ram_triton.engines.tagger import Pixels
 from ram_triton.errors import PictureError
+from ram_triton.files import IMAGE_SUFFIXES
 from ram_triton.server_code import ImageError, preprocess
 
-BATCH_SIZES = (1, 2, 3)  # used by turns: a graph must not depend on the batch that it was made with
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+BATCH_SIZES = (1, 2, 3)  # in turn: a graph must not depend on the batch that it was made with
 NOISE_BATCHES = 2
 
 
@@ -20,14 +21,15 @@ def picture_files(folder: Path) -> list[Path]:
     Raises:
         PictureError: there are none.
     """
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise PictureError(f"{folder}: holds no images ({', '.join(SUFFIXES)}) to compare with")
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise PictureError(f"{folder}: contains no images ({suffixes}) to compare with")
     return files
 
 
 def file_batches(folder: Path, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[list[Path]]:
-    """Yield all of a folder's pictures, a few at a time: as many as `sizes` say by turns.
+    """Yield all of a folder's pictures, a few at a time: as many as `sizes` specify, in turn.
 
     Raises:
         PictureError: there are none.
@@ -42,7 +44,7 @@ def file_batches(folder: Path, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[l
 
 def picture_batches(
     folder: Path, image_size: int, sizes: Sequence[int] = BATCH_SIZES
-) -> Iterator[np.ndarray]:
+) -> Iterator[Pixels]:
     """Yield the pixels of all of a folder's pictures, (B, size, size, 3) uint8.
 
     Raises:
@@ -52,14 +54,14 @@ def picture_batches(
         yield np.stack([_pixels(path, image_size) for path in batch])
 
 
-def noise_batches(image_size: int) -> Iterator[np.ndarray]:
-    """Yield random pixels, (B, size, size, 3) uint8: every value at every place."""
+def noise_batches(image_size: int) -> Iterator[Pixels]:
+    """Yield random pixels, (B, size, size, 3) uint8: every value is possible at every place."""
     random = np.random.default_rng(0)
     for size in BATCH_SIZES[:NOISE_BATCHES]:
         yield random.integers(0, 256, (size, image_size, image_size, 3), np.uint8)
 
 
-def _pixels(path: Path, image_size: int) -> np.ndarray:
+def _pixels(path: Path, image_size: int) -> Pixels:
     try:
         return preprocess(path.read_bytes(), image_size)
     except (ImageError, OSError) as error:

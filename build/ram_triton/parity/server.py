@@ -16,18 +16,16 @@ from tritonclient.utils import InferenceServerException
 
 from ram_triton.engines.openvino import PRECISION
 from ram_triton.errors import ServerError
-from ram_triton.graphs.int8 import LIMITS as INT8_LIMITS
-from ram_triton.parity.compare import FLOAT32, Limits
-from ram_triton.parity.limits import LIMITS
+from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS, INT8_LIMITS, Limits
 from ram_triton.repository.layout import INT8_GRAPH, LABELS, graph_steps
 
 OPEN_MODEL = MODEL + OPEN_SUFFIX
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
 # between float32 and bfloat16, and does not report which.
-HINTED = {"f32": FLOAT32, "bf16": LIMITS["bfloat16"], "f16": LIMITS["float16"]}
+HINTED = {"f32": FLOAT32_LIMITS, "bf16": HALF_LIMITS["bfloat16"], "f16": HALF_LIMITS["float16"]}
 UNREPORTED = "float32 or bfloat16"
 INT8 = "INT8"
-HINTED |= {UNREPORTED: LIMITS["bfloat16"], INT8: INT8_LIMITS}
+HINTED |= {UNREPORTED: HALF_LIMITS["bfloat16"], INT8: INT8_LIMITS}
 RETRIES = 4
 TIMEOUT = 600.0  # seconds: a full-size model on a few cores takes minutes for a batch
 
@@ -128,7 +126,7 @@ class Deployment:
                 hint = UNREPORTED
             backends.append(f"{backend} {hint}".strip())
             is_plan = backend.startswith("tensorrt")
-            limits.append((half if is_plan else None) or HINTED.get(hint, FLOAT32))
+            limits.append((half if is_plan else None) or HINTED.get(hint, FLOAT32_LIMITS))
         loosest = max(limits, key=lambda each: each.logit_difference)
         return f"Triton, {' and '.join(dict.fromkeys(backends))}", loosest
 

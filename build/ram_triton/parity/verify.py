@@ -17,12 +17,13 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ram_triton.engines.pytorch import Tagger, torch_tagger
+from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import Tagger
 from ram_triton.errors import ParityError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.parity.answers import Bounds, find_wrong_tag
-from ram_triton.parity.compare import Agreement, Limits, compare
+from ram_triton.parity.compare import Agreement, compare
 from ram_triton.parity.files import (
     GraphPair,
     find_graph_pairs,
@@ -30,6 +31,7 @@ from ram_triton.parity.files import (
     read_repository,
     require_checkpoint,
 )
+from ram_triton.parity.limits import Limits
 from ram_triton.parity.pictures import file_batches, picture_batches, picture_files
 from ram_triton.parity.server import OPEN_MODEL, Deployment
 from ram_triton.server_code import Vocabulary

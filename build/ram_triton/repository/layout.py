@@ -8,6 +8,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[3]
 DEFAULT_REPOSITORY = PROJECT / "model_repository"  # all other repositories get its static files
 OPTIONAL_MODELS = PROJECT / "build" / "optional_models"  # what `make text-encoder` adds to one
+BACKENDS = PROJECT / "build" / "backends"  # those that a server on a CPU needs beside its own
 DEMO_IMAGES = PROJECT / "build" / "demo" / "images"
 
 CPU, GPU = PROFILES = ("cpu", "gpu")

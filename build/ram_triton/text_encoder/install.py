@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import openvino
 import torch
 
+from ram_triton.engines.openvino import CompiledGraph
 from ram_triton.errors import TextEncoderError
 from ram_triton.graphs.export import export_module
 from ram_triton.repository import layout as places
@@ -100,14 +100,15 @@ def export_tower(tower: torch.nn.Module, path: Path) -> None:
 
 def measure(encoder: TextEncoder, graph: Path, text: LabelText) -> float:
     """Return the graph's largest difference from PyTorch, on sentences of several lengths."""
-    run = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    run = CompiledGraph(graph)
     tokens = [e.ids for e in text.tokenizer.encode_batch([*CHECKED, *text.sentences("cat")])]
     worst = 0.0
     for batch in ([tokens[0]], tokens):
         ids, mask = pad(batch)
         with torch.inference_mode():
             expected = encoder.tower(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-        worst = float(np.maximum(worst, np.abs(run([ids, mask])["embeds"] - expected).max()))
+        found = run(input_ids=ids, attention_mask=mask)["embeds"]
+        worst = float(np.maximum(worst, np.abs(found - expected).max()))
     return worst
 
 
