@@ -1,7 +1,6 @@
 """The benchmark: what it writes, and that a wrong answer or a strange file fails it."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,18 +138,17 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
         assert (f"preprocessor {several}", None) in marks
 
 
-def test_int8_is_measured_where_the_config_chooses_it(bench, repository, tmp_path):
-    chosen = shutil.copytree(repository, tmp_path / "models")
+def test_int8_is_measured_where_the_config_chooses_it(bench, copied, tmp_path):
     pictures = list(picture_batches(PICTURES, 96, (1,)))
     quantise_pair(
-        [chosen / path for path in (ENCODER, HEAD)],
-        [chosen / path for path in (INT8_ENCODER, INT8_HEAD)],
+        [copied / path for path in (ENCODER, HEAD)],
+        [copied / path for path in (INT8_ENCODER, INT8_HEAD)],
         pictures,
     )
     for path in (INT8_ENCODER, INT8_HEAD):
-        config = chosen / path.parts[0] / "configs" / "cpu.pbtxt"
+        config = copied / path.parts[0] / "configs" / "cpu.pbtxt"
         config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
-    arguments = "--repository", chosen, *SHORT, "--batch", 1, "--concurrency", 1
+    arguments = "--repository", copied, *SHORT, "--batch", 1, "--concurrency", 1
     status, table, errors = bench(*arguments, "--output", tmp_path / "out")
     assert status == 0, errors
     rows = json.loads((tmp_path / "out" / "bench.json").read_text())["throughput"]
@@ -188,9 +186,8 @@ def test_a_picture_is_drawn(short_run):
         assert picture.format == "PNG" and picture.width > 800
 
 
-def test_a_wrong_answer_fails_it(bench, repository, checkpoint, tmp_path):
-    wrong = shutil.copytree(repository, tmp_path / "models")
-    path = wrong / "ram_head" / "1" / "model.onnx"
+def test_a_wrong_answer_fails_it(bench, copied, checkpoint, tmp_path):
+    path = copied / "ram_head" / "1" / "model.onnx"
     head = onnx.load(path)
     logits = head.graph.output[0].name
     producer = next(node for node in head.graph.node if logits in node.output)
@@ -199,7 +196,7 @@ def test_a_wrong_answer_fails_it(bench, repository, checkpoint, tmp_path):
     head.graph.node.append(onnx.helper.make_node("Add", ["right", "one"], [logits]))
     onnx.save(head, path)
     output = tmp_path / "out"
-    arguments = "--repository", wrong, "--checkpoint", checkpoint, *SHORT
+    arguments = "--repository", copied, "--checkpoint", checkpoint, *SHORT
     status, _, errors = bench(*arguments, "--output", output)
     assert status == 1
     assert errors[-1].startswith(
@@ -240,13 +237,12 @@ def test_seconds_must_be_a_number_from_0_on(seconds, capsys):
     ids=["no model", "another graph"],
 )
 def test_a_repository_that_is_not_as_it_was_built_is_one_line(
-    bench, repository, tmp_path, change, message
+    bench, copied, tmp_path, change, message
 ):
-    strange = shutil.copytree(repository, tmp_path / "models")
-    change(strange)
-    status, table, (line,) = bench("--repository", strange, "--output", tmp_path)
+    change(copied)
+    status, table, (line,) = bench("--repository", copied, "--output", tmp_path)
     assert (status, table) == (1, "")
-    assert line.startswith(f"ram-triton bench: {strange}") and message in line
+    assert line.startswith(f"ram-triton bench: {copied}") and message in line
 
 
 def test_the_checkpoint_of_another_model_is_refused(bench, repository, tmp_path):

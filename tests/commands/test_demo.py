@@ -38,11 +38,10 @@ def test_every_picture_is_tagged_in_both_languages_and_the_server_stopped(
     assert "Stopped tritonserver" in result.stdout
 
 
-def test_what_the_manifest_notes_of_the_model_is_shown(repository, pictures, tmp_path):
-    noted = shutil.copytree(repository, tmp_path / "models")
-    manifest = (noted / MANIFEST).read_text()
-    (noted / MANIFEST).write_text(manifest.replace('"note": null', '"note": "only a test"'))
-    result = demo("--repository", noted, "--images", pictures, cwd=tmp_path)
+def test_what_the_manifest_notes_of_the_model_is_shown(copied, pictures, tmp_path):
+    manifest = (copied / MANIFEST).read_text()
+    (copied / MANIFEST).write_text(manifest.replace('"note": null', '"note": "only a test"'))
+    result = demo("--repository", copied, "--images", pictures, cwd=tmp_path)
     assert "Note: only a test\n" in result.stdout
 
 

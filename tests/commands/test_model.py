@@ -26,25 +26,25 @@ def contents(folder):
 
 
 @pytest.fixture
-def arguments(checkpoint, vocabulary_folder, repository):
+def arguments(checkpoint, vocabulary_folder, copied):
     return {
         "--checkpoint": checkpoint,
         "--vocabulary": vocabulary_folder,
-        "--repository": repository,
+        "--repository": copied,
     }
 
 
 @pytest.fixture
-def refusal(repository, arguments, capsys):
+def refusal(copied, arguments, capsys):
     """Run it on a repository that holds a model; returns the one line that it says."""
 
     def refuse(**changed):
-        before = contents(repository)
+        before = contents(copied)
         options = arguments | {f"--{name.replace('_', '-')}": v for name, v in changed.items()}
         status = run_command("model", [str(part) for pair in options.items() for part in pair])
         stderr = capsys.readouterr().err
         assert status == 1
-        assert contents(repository) == before
+        assert contents(copied) == before
         assert stderr.startswith("ram-triton model: ") and stderr.count("\n") == 1, stderr
         return stderr
 
@@ -108,22 +108,22 @@ def test_a_repository_that_cannot_be_written_is_one_line(refusal):
 
 
 def test_graphs_that_differ_too_much_fail_and_leave_the_repository_as_it_was(
-    vocabulary_folder, repository, tmp_path, monkeypatch
+    vocabulary_folder, copied, tmp_path, monkeypatch
 ):
     def export_of_other_weights(model, path):
-        shutil.copytree(repository / path.parts[-3] / "1", path.parent)
+        shutil.copytree(copied / path.parts[-3] / "1", path.parent)
 
     graphs = [replace(graph, export=export_of_other_weights) for graph in ram_triton.build.GRAPHS]
     monkeypatch.setattr(ram_triton.build, "GRAPHS", graphs)
     weights = golden_weights()
     weights["fc.bias"] += 0.01
     torch.save({"model": weights}, tmp_path / "disturbed.pth")
-    before = contents(repository)
-    for root in (repository, tmp_path / "new"):
+    before = contents(copied)
+    for root in (copied, tmp_path / "new"):
         request = BuildRequest(tmp_path / "disturbed.pth", vocabulary_folder, root, PICTURES)
         with pytest.raises(ParityError, match=r"logit difference 0\.01, the limit is 0\.001"):
             build(request)
-    assert contents(repository) == before
+    assert contents(copied) == before
     assert not (tmp_path / "new").exists()
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 import sys
 from dataclasses import replace
 from io import StringIO
@@ -33,7 +32,7 @@ H100 = Gpu(0, "NVIDIA H100 80GB HBM3", "9.0", None, None)
 
 
 @pytest.fixture
-def make(monkeypatch, tmp_path, repository, capsys):
+def make(monkeypatch, copied, capsys):
     """`make plans` in a copy of the tiny RAM's repository; returns what it says of each model.
 
     TensorRT-RTX under TensorRT's name does the building: it has the same API, and needs no GPU.
@@ -47,17 +46,16 @@ def make(monkeypatch, tmp_path, repository, capsys):
     trt.__version__ = "10.16.1.11"
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     monkeypatch.setattr(plans, "first_gpu", lambda: H100)
-    root = shutil.copytree(repository, tmp_path / "models")
 
     def run(*arguments):
         status = run_command(
-            "plans", ["--repository", str(root), "--builder-level", "0", *arguments]
+            "plans", ["--repository", str(copied), "--builder-level", "0", *arguments]
         )
         said = capsys.readouterr()
         assert (status, without_progress(said.err)) == (0, "")
         return dict(line.split(": ", 1) for line in said.out.splitlines())
 
-    run.root = root
+    run.root = copied
     return run
 
 
@@ -165,8 +163,7 @@ def test_without_a_gpu_the_graphs_can_be_tried(repository, capsys):
     assert not list(repository.glob("*/1/*plan*"))
 
 
-def test_a_graph_that_does_not_fit_its_config_fails_the_trial(repository, tmp_path, capsys):
-    copied = shutil.copytree(repository, tmp_path / "models")
+def test_a_graph_that_does_not_fit_its_config_fails_the_trial(copied, capsys):
     config = copied / "ram_head" / "config.pbtxt"
     config.write_text(config.read_text().replace('name: "logits"', 'name: "scores"'))
     assert run_command("plans", ["--repository", str(copied), "--engine", "tensorrt_rtx"]) == 1

@@ -83,13 +83,12 @@ def test_any_path_of_a_repository_works(repository, tmp_path, monkeypatch):
     assert not [line for line in log if "ram-triton-" in line and "/models" in line]
 
 
-def test_a_python_model_whose_process_dies_fails_the_start_at_once(repository, tmp_path):
-    broken = shutil.copytree(repository, tmp_path / "models")
-    code = broken / "ram_postprocess" / "1" / "model.py"
+def test_a_python_model_whose_process_dies_fails_the_start_at_once(copied, tmp_path):
+    code = copied / "ram_postprocess" / "1" / "model.py"
     code.write_text(f"import os\n\nos.abort()\n{code.read_text()}")
     log = tmp_path / "triton.log"
     with pytest.raises(ServerError, match=f"the process of ram_postprocess died; log: {log}"):
-        TritonServer(broken, log_file=log).__enter__()
+        TritonServer(copied, log_file=log).__enter__()
     assert "loading: ram_postprocess" in log.read_text()
 
 
@@ -157,34 +156,30 @@ def test_a_repository_without_a_model_is_refused_with_what_to_do(serve, tmp_path
     )
 
 
-def test_a_model_that_does_not_load_fails_the_start_at_once_with_its_reason(repository, tmp_path):
-    broken = shutil.copytree(repository, tmp_path / "models")
-    (broken / "ram_postprocess" / "1" / "vocabulary.json").write_text("no JSON")
+def test_a_model_that_does_not_load_fails_the_start_at_once_with_its_reason(copied):
+    (copied / "ram_postprocess" / "1" / "vocabulary.json").write_text("no JSON")
     with pytest.raises(ServerError, match=r"failed to load 'ram_postprocess'.*JSONDecodeError"):
-        TritonServer(broken).__enter__()
+        TritonServer(copied).__enter__()
 
 
-def test_what_a_killed_build_left_does_not_disturb_the_server(repository, tmp_path):
-    untidy = shutil.copytree(repository, tmp_path / "models")
-    (untidy / "ram" / f"{STAGING_PREFIX}killed" / "ram_encoder" / "1").mkdir(parents=True)
-    with TritonServer(untidy):
+def test_what_a_killed_build_left_does_not_disturb_the_server(copied):
+    (copied / "ram" / f"{STAGING_PREFIX}killed" / "ram_encoder" / "1").mkdir(parents=True)
+    with TritonServer(copied):
         pass
 
 
-def test_a_graph_that_was_not_built_is_named(repository, tmp_path):
-    broken = shutil.copytree(repository, tmp_path / "models")
-    (broken / "ram_head" / "1" / "model.onnx").unlink()
+def test_a_graph_that_was_not_built_is_named(copied):
+    (copied / "ram_head" / "1" / "model.onnx").unlink()
     with pytest.raises(ServerError, match=r"model.onnx is missing: run 'make model' first"):
-        TritonServer(broken).__enter__()
+        TritonServer(copied).__enter__()
 
 
-def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(repository, tmp_path):
-    rebuilt = shutil.copytree(repository, tmp_path / "models")
-    config = rebuilt / "ram_head" / "configs" / "cpu.pbtxt"
+def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(copied):
+    config = copied / "ram_head" / "configs" / "cpu.pbtxt"
     config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
     told = r"int8.xml is missing: run 'make model' with INT8=DIR, or name model.onnx in configs/cpu"
     with pytest.raises(ServerError, match=told):
-        TritonServer(rebuilt).__enter__()
+        TritonServer(copied).__enter__()
 
 
 def test_a_damaged_manifest_is_reported_in_a_line(serve, tmp_path):

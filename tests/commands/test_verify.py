@@ -32,12 +32,6 @@ def run(checkpoint, repository, capsys):
 
 
 @pytest.fixture
-def copied(repository, tmp_path):
-    """The tiny RAM's repository, to be spoiled."""
-    return shutil.copytree(repository, tmp_path / "models")
-
-
-@pytest.fixture
 def sister(repository, tmp_path):
     """Another RAM of the same shape: its checkpoint, and what a build of it tells of it."""
     weights = golden_weights()

@@ -77,11 +77,10 @@ def test_a_server_without_the_model_is_unhealthy(repository, tmp_path):
     assert error.count("\n") == 1
 
 
-def test_a_server_that_is_ready_but_cannot_infer_is_unhealthy(repository, tmp_path):
+def test_a_server_that_is_ready_but_cannot_infer_is_unhealthy(copied):
     """Its vocabulary is empty: it starts, says that it is ready, and fails each request."""
-    broken = shutil.copytree(repository, tmp_path / "models")
-    (broken / "ram_postprocess" / "1" / "vocabulary.json").write_text("[]")
-    with TritonServer(broken) as server:
+    (copied / "ram_postprocess" / "1" / "vocabulary.json").write_text("[]")
+    with TritonServer(copied) as server:
         status, _, error = check(server.http)
     assert status == 1
     assert error.startswith("unhealthy: the server answers 500: ") and error.count("\n") == 1

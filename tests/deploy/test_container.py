@@ -189,13 +189,10 @@ def test_compose_publishes_ports_on_loopback_alone(service):
     assert service["ports"] == [f"127.0.0.1:{p}:{p}" for p in (8000, 8001, 8002)]
 
 
-def test_composes_shared_memory_is_enough_for_the_largest_published_model(
-    repository, service, tmp_path
-):
-    root = shutil.copytree(repository, tmp_path / "models")
-    manifest = json.loads((root / "ram/1/manifest.json").read_text())
+def test_composes_shared_memory_is_enough_for_the_largest_published_model(copied, service):
+    manifest = json.loads((copied / "ram/1/manifest.json").read_text())
     manifest["variant"] |= {"image_size": 384, "num_tags": 4585, "image_width": 512}
-    (root / "ram/1/manifest.json").write_text(json.dumps(manifest))
+    (copied / "ram/1/manifest.json").write_text(json.dumps(manifest))
     size = int(service["shm_size"].removesuffix("g")) * 2**30
-    (finding,) = check_shared_memory(RepositoryView.read(root, GPU), (size, size))
+    (finding,) = check_shared_memory(RepositoryView.read(copied, GPU), (size, size))
     assert str(finding.status) == "fine", finding.text

@@ -26,12 +26,6 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def broken(repository, tmp_path):
-    """A copy of a good repository, to be broken."""
-    return shutil.copytree(repository, tmp_path / "models")
-
-
 def run_doctor(repository, *arguments, ports=None, environment=None):
     ports = vars(ports or Ports.free())
     return subprocess.run(
@@ -75,9 +69,9 @@ def test_the_cpu_profile_needs_no_gpu_and_says_so(repository):
     assert set(gpu) == {"GPUs", "plans", "GPU memory"}
 
 
-def test_the_table_shows_what_is_wrong_beside_its_remedy(broken):
-    (broken / "notes.txt").write_text("mine")
-    done = run_doctor(broken, "--profile", "cpu")
+def test_the_table_shows_what_is_wrong_beside_its_remedy(copied):
+    (copied / "notes.txt").write_text("mine")
+    done = run_doctor(copied, "--profile", "cpu")
     (row,) = [line for line in done.stdout.splitlines() if "notes.txt is not a model" in line]
     assert "error" in row and "move notes.txt out of" in row
     assert done.returncode == 2
@@ -94,98 +88,98 @@ def test_in_a_terminal_a_long_path_is_broken_and_never_cut(monkeypatch, capsys, 
     assert "".join(plain.split()) == f"errorvocabulary{path}ismissing→restore{path}"
 
 
-def test_a_flipped_byte_in_an_artefact_is_found(broken):
-    weights = broken / "ram_head" / "1" / "model.onnx.data"
+def test_a_flipped_byte_in_an_artefact_is_found(copied):
+    weights = copied / "ram_head" / "1" / "model.onnx.data"
     with weights.open("r+b") as file:
         file.seek(weights.stat().st_size // 2)
         byte = file.read(1)[0]
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 1]))
     text = "ram_head/1/model.onnx.data is not what was built (SHA-256 differs)"
-    status, found = examine(broken)
+    status, found = examine(copied)
     assert (status, found.keys()) == (2, {"artefacts"})
     assert found["artefacts"] == ["error", text, found["artefacts"][2]]
     assert found["artefacts"][2].startswith("run 'make model' again")
 
 
-def test_a_missing_artefact_is_named(broken):
-    (broken / "ram_encoder" / "1" / "model.onnx.data").unlink()
-    _, found = examine(broken)
+def test_a_missing_artefact_is_named(copied):
+    (copied / "ram_encoder" / "1" / "model.onnx.data").unlink()
+    _, found = examine(copied)
     assert found["artefacts"][:2] == ["error", "ram_encoder/1/model.onnx.data is missing"]
 
 
-def test_an_interrupted_build_is_known_by_its_missing_manifest(broken):
-    (broken / "ram" / "1" / "manifest.json").unlink()
-    status, found = examine(broken)
+def test_an_interrupted_build_is_known_by_its_missing_manifest(copied):
+    (copied / "ram" / "1" / "manifest.json").unlink()
+    status, found = examine(copied)
     assert status == 2
     assert "its build was interrupted" in found["artefacts"][1]
     assert found["artefacts"][2].startswith("run 'make model'")
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_without_a_model_there_is_one_error_with_one_remedy(broken, profile):
-    manifest = broken / "ram" / "1" / "manifest.json"
+def test_without_a_model_there_is_one_error_with_one_remedy(copied, profile):
+    manifest = copied / "ram" / "1" / "manifest.json"
     for name in json.loads(manifest.read_text())["artefacts"]:
-        (broken / name).unlink()
+        (copied / name).unlink()
     manifest.unlink()
-    _, found = examine(broken, "--profile", profile)
+    _, found = examine(copied, "--profile", profile)
     assert found["artefacts"][2] == "run 'make model', or 'make demo' for a toy"
     assert found.keys() - {"artefacts", "GPUs", "GPU memory"} <= {"Pillow", "numpy"}
     assert profile == "gpu" or found.keys() == {"artefacts"}
 
 
-def test_more_labels_than_the_heads_plan_takes_are_an_error(broken):
-    config = broken / "ram_open_labels" / "config.pbtxt"
+def test_more_labels_than_the_heads_plan_takes_are_an_error(copied):
+    config = copied / "ram_open_labels" / "config.pbtxt"
     config.write_text(config.read_text().replace('"5000"', '"6000"'))
-    status, found = examine(broken, "--profile", "gpu")
+    status, found = examine(copied, "--profile", "gpu")
     text = "ram_open_labels allows 6000 labels, ram_open_head's plans take 5000"
     assert (status, found["configs"][1]) == (2, text)
 
 
-def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(broken):
-    path = broken / "ram_postprocess" / "1" / "vocabulary.json"
+def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(copied):
+    path = copied / "ram_postprocess" / "1" / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
-    _, found = examine(broken)
+    _, found = examine(copied)
     assert found["vocabulary"][1] == "39 tags, but ram_head/1/model.onnx has 40"
     assert "make model" in found["vocabulary"][2]
 
 
-def test_the_half_precision_graph_is_looked_at_too(broken):
-    shutil.copy(broken / "ram_encoder/1/half.onnx", broken / "ram_head/1/half.onnx")
-    _, found = examine(broken)
+def test_the_half_precision_graph_is_looked_at_too(copied):
+    shutil.copy(copied / "ram_encoder/1/half.onnx", copied / "ram_head/1/half.onnx")
+    _, found = examine(copied)
     assert found["vocabulary"][1] == "ram_head/1/half.onnx: has no tensor 'logits'"
 
 
-def test_a_truncated_vocabulary_is_told(broken):
-    path = broken / "ram_postprocess" / "1" / "vocabulary.json"
+def test_a_truncated_vocabulary_is_told(copied):
+    path = copied / "ram_postprocess" / "1" / "vocabulary.json"
     path.write_text(path.read_text()[:-50])
-    _, found = examine(broken)
+    _, found = examine(copied)
     assert "cut short" in found["vocabulary"][1]
 
 
-def test_an_image_size_that_is_not_the_graphs_is_told(broken):
-    (broken / "ram_preprocess" / "1" / "variant.json").write_text('{"image_size": 224}')
-    _, found = examine(broken)
+def test_an_image_size_that_is_not_the_graphs_is_told(copied):
+    (copied / "ram_preprocess" / "1" / "variant.json").write_text('{"image_size": 224}')
+    _, found = examine(copied)
     assert found["image size"][1] == "224 px, but ram_encoder/1/model.onnx has 96"
 
 
-def test_a_graph_that_is_none_is_told_in_a_line(broken):
-    (broken / "ram_head" / "1" / "model.onnx").write_text("<html>not found</html>")
-    _, found = examine(broken)
+def test_a_graph_that_is_none_is_told_in_a_line(copied):
+    (copied / "ram_head" / "1" / "model.onnx").write_text("<html>not found</html>")
+    _, found = examine(copied)
     assert found["vocabulary"][1] == "ram_head/1/model.onnx: is not an ONNX graph"
 
 
-def test_a_config_that_does_not_parse_is_named_with_its_place(broken):
-    config = broken / "ram_head" / "configs" / "cpu.pbtxt"
+def test_a_config_that_does_not_parse_is_named_with_its_place(copied):
+    config = copied / "ram_head" / "configs" / "cpu.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: many"))
-    _, found = examine(broken)
+    _, found = examine(copied)
     assert found["configs"][1].startswith("ram_head/configs/cpu.pbtxt: 5:17")
 
 
-def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(broken):
-    config = broken / "ram_head" / "configs" / "cpu.pbtxt"
+def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(copied):
+    config = copied / "ram_head" / "configs" / "cpu.pbtxt"
     config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
-    status, found = examine(broken)
+    status, found = examine(copied)
     assert status == 2 and found["configs"] == [
         "error",
         "ram_head/configs/cpu.pbtxt names ram_head/1/int8.xml, which is missing",
@@ -204,20 +198,20 @@ def test_int8_that_the_last_build_left_out_is_told_with_both_remedies(broken):
         {"artefacts": {"a\0b": "1234"}},
     ],
 )
-def test_a_manifest_that_nobody_wrote_is_told_in_findings(broken, manifest):
-    path = broken / "ram" / "1" / "manifest.json"
+def test_a_manifest_that_nobody_wrote_is_told_in_findings(copied, manifest):
+    path = copied / "ram" / "1" / "manifest.json"
     if isinstance(manifest, dict):
         manifest = json.loads(path.read_text()) | manifest
     path.write_text(json.dumps(manifest))
     for profile in ("cpu", "gpu"):
-        status, found = examine(broken, "--profile", profile)
+        status, found = examine(copied, "--profile", profile)
         assert status >= 1 and found.keys() & {"artefacts", "shared memory"}
 
 
-def test_a_limit_that_is_no_number_is_told(broken):
-    config = broken / "ram_preprocess" / "config.pbtxt"
+def test_a_limit_that_is_no_number_is_told(copied):
+    config = copied / "ram_preprocess" / "config.pbtxt"
     config.write_text(config.read_text().replace('"20971520"', '"20 MB"'))
-    status, found = examine(broken)
+    status, found = examine(copied)
     assert status == 2
     text = "ram_preprocess/config.pbtxt: the parameter 'max_bytes' is '20 MB', not a whole number"
     assert found["configs"][1] == text
@@ -231,22 +225,22 @@ def test_a_limit_that_is_no_number_is_told(broken):
         ("ram_open_labels", "default_threshold", "0.5", "nan", "a number"),
     ],
 )
-def test_every_number_that_a_python_model_reads_is_checked(broken, model, name, good, bad, what):
-    config = broken / model / "config.pbtxt"
+def test_every_number_that_a_python_model_reads_is_checked(copied, model, name, good, bad, what):
+    config = copied / model / "config.pbtxt"
     parameter = f'"{name}" value {{ string_value: "%s" }}'
     assert parameter % good in config.read_text()
     config.write_text(config.read_text().replace(parameter % good, parameter % bad))
-    status, found = examine(broken)
+    status, found = examine(copied)
     text = f"{model}/config.pbtxt: the parameter '{name}' is '{bad}', not {what}"
     assert (status, found["configs"][1]) == (2, text)
 
 
-def test_logits_of_one_dimension_are_told(broken):
-    path = broken / "ram_head" / "1" / "model.onnx"
+def test_logits_of_one_dimension_are_told(copied):
+    path = copied / "ram_head" / "1" / "model.onnx"
     graph = onnx.load(path, load_external_data=False)
     del graph.graph.output[0].type.tensor_type.shape.dim[1:]
     onnx.save(graph, path)
-    _, found = examine(broken)
+    _, found = examine(copied)
     assert found["vocabulary"][1] == "ram_head/1/model.onnx: 'logits' has 1 dimensions"
 
 
@@ -269,10 +263,10 @@ def test_a_number_that_is_no_port_is_refused_in_a_line(repository):
     assert done.stderr.endswith("error: argument --http-port: '99999' is not a port: 1 to 65535\n")
 
 
-def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(broken):
-    config = broken / "ram_postprocess" / "config.pbtxt"
+def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(copied):
+    config = copied / "ram_postprocess" / "config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: 8"))
-    _, found = examine(broken)
+    _, found = examine(copied)
     assert "max_batch_size 8 is below the ensemble's 32" in found["configs"][1]
 
 

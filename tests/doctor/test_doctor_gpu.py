@@ -22,10 +22,9 @@ TENSORRT = "10.16.1.11"
 
 
 @pytest.fixture
-def planned(repository, tmp_path):
+def planned(copied):
     """A repository whose plans' facts are as they should be; the plans' own bytes are no plan."""
-    root = shutil.copytree(repository, tmp_path / "models")
-    variant = json.loads((root / "ram/1/manifest.json").read_text())["variant"]
+    variant = json.loads((copied / "ram/1/manifest.json").read_text())["variant"]
     tokens = [10, variant["image_width"]]
     profiles = {
         "ram_encoder": {"pixels": ((1, 16, 32), [96, 96, 3])},
@@ -35,16 +34,16 @@ def planned(repository, tmp_path):
             "label_embeds": ((1, 256, 5000), [variant["label_width"]]),
         },
     }
-    assert list(profiles) == [model.name for model in RepositoryView.read(root, GPU).planned]
+    assert list(profiles) == [model.name for model in RepositoryView.read(copied, GPU).planned]
     for model, inputs in profiles.items():
         plan = f"bytes in place of a plan of {model}".encode()
-        (root / model / "1" / "model.plan").write_bytes(plan)
+        (copied / model / "1" / "model.plan").write_bytes(plan)
         write_facts(
-            root,
+            copied,
             model,
             plan_sha256=hashlib.sha256(plan).hexdigest(),
-            graph_sha256=sha256(root / model / "1" / "half.onnx"),
-            weights_sha256=sha256(root / model / "1" / "half.onnx.data"),
+            graph_sha256=sha256(copied / model / "1" / "half.onnx"),
+            weights_sha256=sha256(copied / model / "1" / "half.onnx.data"),
             tensorrt=TENSORRT,
             flavour="tensorrt",
             gpu=H100.name,
@@ -61,7 +60,7 @@ def planned(repository, tmp_path):
                 for tensor, (ranges, sizes) in inputs.items()
             },
         )
-    return root
+    return copied
 
 
 def write_facts(root, model, **facts):

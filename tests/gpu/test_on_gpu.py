@@ -3,8 +3,6 @@
 Triton's own TensorRT where it is installed, else TensorRT-RTX, which makes no plans.
 """
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -97,10 +95,9 @@ def test_an_engine_that_is_none_is_refused(engine):
         LoadedEngine(load_tensorrt(engine), b"no engine" * 100, "nothing")
 
 
-def test_plans_are_made_and_verified(engine, repository, checkpoint, tmp_path, capsys):
+def test_plans_are_made_and_verified(engine, copied, checkpoint, capsys):
     if engine != TENSORRT:
         pytest.skip("TensorRT is missing; TensorRT-RTX makes no plans")
-    copied = shutil.copytree(repository, tmp_path / "models")
     assert run_command("plans", ["--repository", str(copied)]) == 0
     arguments = ["--repository", str(copied), "--checkpoint", str(checkpoint)]
     assert run_command("verify", [*arguments, "--format", "model.plan"]) == 0

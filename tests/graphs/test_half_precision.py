@@ -293,14 +293,14 @@ def exported_before(repository, monkeypatch):
 
 
 @pytest.mark.usefixtures("exported_before")
-def test_a_model_beyond_the_limits_is_one_line_and_changes_nothing(make, repository, monkeypatch):
+def test_a_model_beyond_the_limits_is_one_line_and_changes_nothing(make, copied, monkeypatch):
     monkeypatch.setitem(HALF_LIMITS, "float16", Limits(1e-6, 1, 0))
-    before = contents(repository)
-    status, said = make(repository)
+    before = contents(copied)
+    status, said = make(copied)
     assert (status, said.count("\n")) == (1, 1)
     assert "the float16 graphs with ram_head differ from PyTorch: largest logit difference" in said
     assert "PRECISION=none builds without them" in said
-    assert contents(repository) == before
+    assert contents(copied) == before
 
 
 def test_activations_beyond_float16_are_told_and_bfloat16_takes_them(make, tmp_path):

@@ -186,9 +186,8 @@ def test_the_encoder_is_rams_own(client, pictures):
     assert (inferences("ram_encoder"), inferences("ram_head")) == (before[0] + 2, before[1])
 
 
-def test_a_repository_of_before_is_served_without_it(repository, pictures, tmp_path):
-    older = shutil.copytree(repository, tmp_path / "models")
+def test_a_repository_of_before_is_served_without_it(copied, pictures):
     for name in ("ram_open", "ram_open_labels", "ram_open_head", "ram_open_postprocess"):
-        shutil.rmtree(older / name)
-    with TritonServer(older) as server, grpc.InferenceServerClient(server.grpc) as client:
+        shutil.rmtree(copied / name)
+    with TritonServer(copied) as server, grpc.InferenceServerClient(server.grpc) as client:
         assert ask(client, pictures[:1], threshold=0)["count"] == 40

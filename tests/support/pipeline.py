@@ -1,6 +1,8 @@
 """Fixtures: a tiny RAM, built into a model repository and served by a real tritonserver."""
 
+import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -95,14 +97,28 @@ def model(checkpoint) -> RAM:
 
 
 @pytest.fixture(scope="session")
-def repository(checkpoint, vocabulary_folder, make_once) -> Path:
-    """A model repository into which the tiny RAM was built, to be served in float32."""
+def repository(checkpoint, vocabulary_folder, make_once) -> Iterator[Path]:
+    """A model repository into which the tiny RAM was built, to be served in float32.
+
+    All workers of a parallel run read it. What builds into one takes `copied`.
+    """
 
     def make(root: Path) -> None:
         build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
         use_float32(root)
 
-    return make_once("models", make)
+    root = make_once("models", make)
+    descriptor = os.open(root / "ram", os.O_RDONLY)
+    # The lock that a build wants: a test that builds into it fails each time, not by chance.
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    yield root
+    os.close(descriptor)
+
+
+@pytest.fixture
+def copied(repository, tmp_path) -> Path:
+    """A copy of it, to be built into or spoiled."""
+    return shutil.copytree(repository, tmp_path / "models")
 
 
 @pytest.fixture(scope="session")

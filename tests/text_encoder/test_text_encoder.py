@@ -286,34 +286,33 @@ def test_a_second_text_encoder_takes_the_firsts_place_and_edited_configs_stay(
     ],
 )
 def test_a_checkpoint_that_cannot_be_used_is_one_line(
-    clip_folder, repository, tmp_path, capsys, make, message
+    clip_folder, copied, tmp_path, capsys, make, message
 ):
     folder = shutil.copytree(clip_folder, tmp_path / "clip")
     changed = make(folder)
     chosen = changed if hasattr(changed, "is_dir") else folder
-    before = sorted(path.name for path in repository.iterdir())
-    arguments = ["--checkpoint", str(chosen), "--repository", str(repository)]
+    before = sorted(path.name for path in copied.iterdir())
+    arguments = ["--checkpoint", str(chosen), "--repository", str(copied)]
     assert run_command("text-encoder", arguments) == 1
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
-    assert sorted(path.name for path in repository.iterdir()) == before
+    assert sorted(path.name for path in copied.iterdir()) == before
 
 
-def test_a_repository_without_a_model_or_with_other_labels_is_refused(
-    clip_folder, repository, tmp_path, capsys
-):
+def test_a_repository_without_a_model_or_with_other_labels_is_refused(clip_folder, copied, capsys):
     assert (
         run_command("text-encoder", ["--checkpoint", str(clip_folder), "--repository", "none"]) == 1
     )
     assert "none: contains no model: run 'make model'" in capsys.readouterr().err
-    root = shutil.copytree(repository, tmp_path / "models")
-    manifest = root / "ram/1/manifest.json"
+    manifest = copied / "ram/1/manifest.json"
     manifest.write_text(manifest.read_text().replace('"label_width": 64', '"label_width": 512'))
     assert (
-        run_command("text-encoder", ["--checkpoint", str(clip_folder), "--repository", str(root)])
+        run_command("text-encoder", ["--checkpoint", str(clip_folder), "--repository", str(copied)])
         == 1
     )
-    assert f"are {WIDTH} wide, but the model in {root} has labels of 512" in capsys.readouterr().err
+    assert (
+        f"are {WIDTH} wide, but the model in {copied} has labels of 512" in capsys.readouterr().err
+    )
 
 
 def test_templates_may_be_ones_own(tmp_path):
