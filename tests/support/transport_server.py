@@ -1,0 +1,60 @@
+"""A small gRPC server that misbehaves as told."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from ram_client.protocol import TAG_OUTPUTS
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+
+class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Speaks Triton's protocol and tags nothing: it exercises the transport, not the model.
+
+    It answers UNAVAILABLE to the first `failures` inference calls and no tags to the others; after
+    `hang()` it answers none at all.
+    """
+
+    def __init__(self):
+        self.failures = 0
+        self.calls = 0
+        self.called = threading.Event()
+        self._answering = threading.Event()
+        self._answering.set()
+        self._server = grpc.server(
+            ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)]
+        )
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        self._server.start()
+
+    def hang(self):
+        self._answering.clear()
+
+    def stop(self):
+        stopped = self._server.stop(grace=None)
+        self._answering.set()
+        stopped.wait()
+
+    def ModelReady(self, request, context):
+        return service_pb2.ModelReadyResponse(ready=True)
+
+    def ModelInfer(self, request, context):
+        self.calls += 1
+        self.called.set()
+        self._answering.wait()
+        if self.calls <= self.failures:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+        return infer_response(request.inputs[0].shape[0])
+
+
+def infer_response(rows):
+    """A response without any tags."""
+    response = service_pb2.ModelInferResponse(model_name="ram")
+    datatypes = ("BYTES", "BYTES", "FP32", "INT32", "INT32")
+    for name, datatype in zip(TAG_OUTPUTS, datatypes, strict=True):
+        width = 1 if name == "count" else 0
+        response.outputs.add(name=name, datatype=datatype, shape=[rows, width])
+        response.raw_output_contents.append(bytes(4 * rows * width))
+    return response
