@@ -23,8 +23,10 @@ from ram_triton.server_code import (
     image_limits,
     preprocess,
     preprocessing,
+    structure,
     unwrap,
 )
+from support.image_files import chunk, png, tiff
 
 SIZE = 32
 LIMITS = image_limits()
@@ -71,26 +73,6 @@ def problem(data: bytes, limits: ImageLimits = LIMITS) -> str:
     message = str(caught.value)
     assert message and "\n" not in message and "0x" not in message
     return message
-
-
-def png(bits: int, colour_type: int, width: int, rows: list[bytes], *chunks: bytes) -> bytes:
-    """Write the PNGs that Pillow can read and not write."""
-    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour_type, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def tiff(tags: dict[int, int], data: bytes, data_tag: int = 273) -> bytes:
-    """Write a little-endian TIFF of one strip or tile, whose offset is `data_tag`."""
-    offset = 8 + 2 + 12 * (len(tags) + 1) + 4
-    entries = sorted({**tags, data_tag: offset}.items())
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
-    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + struct.pack("<I", 0) + data
 
 
 @pytest.fixture
@@ -447,8 +429,8 @@ def test_a_small_tiff_of_one_enormous_tile_is_refused():
 def test_a_jpeg_of_thousands_of_scans_is_refused(photo, encode):
     encoded = encode(photo, "JPEG", progressive=True)
     scan = encoded[encoded.rindex(b"\xff\xda") : -2]
-    bomb = encoded[:-2] + scan * preprocessing.MAX_SCANS + encoded[-2:]
-    assert problem(bomb) == f"the JPEG has more than {preprocessing.MAX_SCANS} scans"
+    bomb = encoded[:-2] + scan * structure.MAX_SCANS + encoded[-2:]
+    assert problem(bomb) == f"the JPEG has more than {structure.MAX_SCANS} scans"
 
 
 def test_an_image_within_the_limits_is_decoded_without_pillows_own_limit(encode):

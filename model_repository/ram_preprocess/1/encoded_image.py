@@ -48,6 +48,18 @@ class ImageLimits:
         )
 
 
+def format_of(encoded: bytes) -> str:
+    """Return the format that an encoded image's first bytes are of, one of `FORMATS`.
+
+    Raises:
+        ImageError: it is of none of them.
+    """
+    for start, name in SIGNATURES.items():
+        if encoded.startswith(start):
+            return name
+    raise ImageError(NOT_AN_IMAGE)
+
+
 def unwrap(data: bytes, limits: ImageLimits) -> bytes:
     """Return the encoded image of what was sent: the image, its base64 text or a `data:` URL.
 

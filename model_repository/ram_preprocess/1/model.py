@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from .decoder import Decoder
 from .encoded_image import ImageLimits
 from .preprocess import preprocess_batch
 from .request import answer_each
@@ -16,6 +17,7 @@ class TritonPythonModel:
         self.limits = ImageLimits.read(args["model_config"])
         variant = json.loads(Path(__file__).with_name("variant.json").read_text())
         self.image_size = variant["image_size"]
+        self.decoder = Decoder(self.image_size, self.limits)
 
     def execute(self, requests):
         """Answer a batch of requests."""
@@ -23,4 +25,10 @@ class TritonPythonModel:
 
     def answer(self, inputs):
         """Return the pixels of one request's images."""
-        return {"pixels": preprocess_batch(inputs["image"][:, 0], self.image_size, self.limits)}
+        images = inputs["image"][:, 0]
+        preprocess_one = self.decoder.preprocess
+        return {"pixels": preprocess_batch(images, self.image_size, self.limits, preprocess_one)}
+
+    def finalize(self):
+        """End the process that decodes."""
+        self.decoder.close()

@@ -3,17 +3,19 @@
 This file does not import Triton: the server, the build and the tests run this very file.
 """
 
-import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from math import ceil
 
 import numpy as np
 from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
 
-from .encoded_image import FORMATS, NOT_AN_IMAGE, SIGNATURES, ImageError, ImageLimits, unwrap
+from .bmp import is_unusual_bmp, read_bmp
+from .encoded_image import FORMATS, ImageError, ImageLimits, unwrap
+from .structure import Structure, examine
 
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
@@ -31,26 +33,39 @@ TURNS = {
 # A JPEG is decoded at the smallest scale (1/2, 1/4 or 1/8) with at least this many pixels per pixel
 # of the result, in each direction. docs/images.md shows what other margins gain and lose.
 DRAFT_MARGIN = 1.5
-# Progressive JPEGs have about ten scans. A file with a few bytes per scan could have thousands, and
-# each takes as long as decoding the whole image.
-JPEG_SCAN = re.compile(rb"\xff\xda\0(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
-MAX_SCANS = 100
 GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's factors from 2 and 4 bits to 8
+# Of a picture that ends early, viewers show what is there. Up to this share may be missing.
+MISSING_ROWS = 0.05
+MISSING_GREY = 128  # what libjpeg puts where a JPEG's data are missing
+BAND = 256  # rows that are composited at once
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` decides, before anything is decoded
 
 
-def preprocess_batch(images: Sequence[bytes], image_size: int, limits: ImageLimits) -> np.ndarray:
+def preprocess_batch(
+    images: Sequence[bytes],
+    image_size: int,
+    limits: ImageLimits,
+    preprocess_one: Callable[[bytes], np.ndarray] | None = None,
+) -> np.ndarray:
     """Make a batch of pixels: (B, image_size, image_size, 3) uint8.
+
+    Args:
+        images: as `preprocess` takes them.
+        image_size: side of the square, in pixels.
+        limits: the largest image to accept.
+        preprocess_one: used instead of `preprocess`, for example a `Decoder`'s.
 
     Raises:
         ImageError: as `preprocess`; the message names the input and, if there are several, the
             image.
     """
+    if preprocess_one is None:
+        preprocess_one = partial(preprocess, image_size=image_size, limits=limits)
     pixels = np.empty((len(images), image_size, image_size, 3), np.uint8)
     for index, data in enumerate(images):
         try:
-            pixels[index] = preprocess(data, image_size, limits)
+            pixels[index] = preprocess_one(data)
         except ImageError as error:
             name = "image" if len(images) == 1 else f"image[{index}]"
             raise ImageError(f"{name}: {error}") from error
@@ -74,13 +89,17 @@ def preprocess(data: bytes, image_size: int, limits: ImageLimits) -> np.ndarray:
     Raises:
         ImageError: it is empty, too large, truncated, or not an image.
     """
-    encoded = unwrap(data, limits)
+    return decode(examine(unwrap(data, limits), limits), image_size)
+
+
+def decode(structure: Structure, image_size: int) -> np.ndarray:
+    """Make the encoder's pixels of an image whose structure is known; see `preprocess`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nobody reads Pillow's remarks on a client's image
-        image = open_image(encoded, limits)
-        square = squash(image, image_size)
+        image = _open(structure)
+        square = squash(image, image_size, complete=structure.complete)
         # Turning the small square gives what turning the large image would, and costs less.
-        turn = TURNS.get(read_orientation(image))
+        turn = TURNS.get(read_orientation(image) or 1)
     return np.asarray(square if turn is None else square.transpose(turn))
 
 
@@ -90,23 +109,49 @@ def open_image(encoded: bytes, limits: ImageLimits) -> Image.Image:
     Raises:
         ImageError: the format is unknown, or the image is too large to decode.
     """
-    name = next((SIGNATURES[start] for start in SIGNATURES if encoded.startswith(start)), None)
-    damaged = f"it begins like a {name}, but its header is truncated or damaged"
-    with _explained(damaged if name else NOT_AN_IMAGE):
-        image = Image.open(BytesIO(encoded), formats=FORMATS)
-        tags = getattr(image, "tag_v2", {})
-        tile = int(tags.get(TAGS["TileWidth"], 0)), int(tags.get(TAGS["TileLength"], 0))
-    for width, height in (image.size, tile):
-        if width * height > limits.max_pixels:
-            limit = f"{limits.max_pixels} (max_pixels)"
-            raise ImageError(f"{width} x {height} pixels are over the limit of {limit}")
-    if name == "JPEG" and len(JPEG_SCAN.findall(encoded)) > MAX_SCANS:
-        raise ImageError(f"the JPEG has more than {MAX_SCANS} scans")
+    return _open(examine(encoded, limits))
+
+
+def _open(structure: Structure) -> Image.Image:
+    name = structure.format
+    with _explained(f"it begins like a {name}, but its header is truncated or damaged"):
+        if structure.place:
+            return open_frame(structure)
+        if name == "BMP" and is_unusual_bmp(structure.encoded):
+            return _of_format(read_bmp(structure.encoded), name)
+        image = Image.open(BytesIO(structure.encoded), formats=FORMATS)
+    if image.size[0] * image.size[1] > structure.pixels:
+        raise ImageError(f"the {name} is truncated or damaged (two different sizes)")
+    return image
+
+
+def open_frame(structure: Structure) -> Image.Image:
+    """Return a GIF's first frame on its canvas, which is transparent where the frame is not.
+
+    Raises:
+        ImageError: more of its pixels are missing than `MISSING_ROWS`.
+    """
+    assert structure.place is not None
+    frame = Image.open(BytesIO(structure.encoded), formats=["GIF"])
+    left, top, width, height = structure.place
+    if (left, top, width, height) == (0, 0, structure.width, structure.height):
+        return frame
+    with _explained("the GIF is truncated or damaged"):
+        canvas = Image.new("RGB", (structure.width, structure.height), WHITE)
+        canvas.paste(to_rgb(frame), (left, top))
+    return _of_format(canvas, "GIF")
+
+
+def _of_format(image: Image.Image, name: str) -> Image.Image:
+    image.format = name
     return image
 
 
 def squash(
-    image: Image.Image, image_size: int, draft_margin: float | None = DRAFT_MARGIN
+    image: Image.Image,
+    image_size: int,
+    draft_margin: float | None = DRAFT_MARGIN,
+    complete: bool = True,
 ) -> Image.Image:
     """Decode an opened image and bring it to a square of `image_size` RGB pixels.
 
@@ -114,6 +159,7 @@ def squash(
         image: as `open_image` returns it.
         image_size: side of the square, in pixels.
         draft_margin: see `DRAFT_MARGIN`; with None JPEGs are decoded at full size.
+        complete: False for a JPEG that ends before its pixels; see `MISSING_ROWS`.
 
     Raises:
         ImageError: the image is truncated or damaged, or its colours cannot be converted.
@@ -123,10 +169,27 @@ def squash(
         drafted = draft_margin and image.draft(None, (ceil(draft_margin * image_size),) * 2)
         scale_transparent_colour(image)
         image.load()
+    if not complete:
+        check_rows(image)
     with _explained(f"the {image.format}'s {image.mode} pixels cannot be converted to RGB"):
         # A reduced JPEG rounds its sides up: the box is the part that the image covers.
         box = drafted[1] if drafted else None
         return to_rgb(image).resize((image_size,) * 2, Image.Resampling.BILINEAR, box)
+
+
+def check_rows(image: Image.Image) -> None:
+    """Refuse a JPEG without its end if too many rows are missing.
+
+    Raises:
+        ImageError: more than `MISSING_ROWS` of them are.
+    """
+    rows = np.asarray(image).reshape(image.height, -1).astype(np.int16)
+    there = np.flatnonzero((abs(rows - MISSING_GREY) > 1).any(axis=1))
+    missing = 1 - (there[-1] + 1 if len(there) else 0) / image.height
+    if missing > MISSING_ROWS:
+        raise ImageError(
+            f"the JPEG is truncated or damaged (its last rows are missing, {missing:.0%} of all)"
+        )
 
 
 def read_orientation(image: Image.Image) -> int | None:
@@ -148,11 +211,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;"):
         image = _scale_grey(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        opaque = Image.new("RGB", image.size, WHITE)
-        opaque.paste(image, mask=image)
-        return opaque
+        return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Composite on white, by bands: a whole copy with transparency would take the most memory."""
+    opaque = Image.new("RGB", image.size, WHITE)
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        opaque.paste(band, box, band)
+    return opaque
 
 
 def _scale_grey(image: Image.Image) -> Image.Image:
@@ -175,6 +245,11 @@ def scale_transparent_colour(image: Image.Image) -> None:
         image.info["transparency"] = colour * GREY_SCALES.get(image.tile[0].args, 1)
     elif image.format == "PNG" and image.tile[0].args == "RGB;16B" and colour:
         image.info["transparency"] = tuple(part >> 8 for part in colour)
+
+
+def worst_bytes(limits: ImageLimits) -> int:
+    """Return the memory that any image within the limits is decoded in; docs/images.md has why."""
+    return 16 * limits.max_pixels + 4 * limits.max_bytes + 2**26
 
 
 @contextmanager
