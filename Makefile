@@ -166,6 +166,6 @@ runs/demo/features.npy: build/demo/vocabulary/rules.toml $(wildcard build/demo/*
 
 # The demo's repository is installed afresh when anything that goes into it has changed.
 $(DEMO)/ram/1/manifest.json: $(DEMO_CHECKPOINT) $(wildcard build/demo/graphs/*/*/*) \
-		$(wildcard model_repository/*/*.pbtxt model_repository/*/*/*.py model_repository/*/*/*.pbtxt) | $(call needs,cpu)
+		$(wildcard model_repository/*/*.pbtxt model_repository/*/*/*.py model_repository/*/*/*.pbtxt model_repository/*/warmup/*) | $(call needs,cpu)
 	@rm -rf $(DEMO)
 	@$(INSTALL_DEMO) $(DEMO)

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ram_triton.repository.layout import BACKENDS, DEFAULT_REPOSITORY, OPTIONAL_MODELS
+from ram_triton.repository.layout import (
+    BACKENDS,
+    DEFAULT_REPOSITORY,
+    OPENVINO_BACKEND,
+    OPTIONAL_MODELS,
+)
 
 __all__ = [
     "DRAFT_MARGIN",
@@ -128,7 +133,7 @@ def preprocess(
 @cache
 def openvino_on_cpu() -> ModuleType:
     """Import the compiler of the OpenVINO backend: not before it is needed, it imports OpenVINO."""
-    return _load(BACKENDS / "openvino", "on_cpu")
+    return _load(BACKENDS / OPENVINO_BACKEND, "on_cpu")
 
 
 @cache

@@ -172,7 +172,7 @@ def test_the_answers_of_a_server_agree_with_the_checkpoint(run, server):
     assert (status, problems) == (0, [])
     assert f"agrees │ {server.grpc}" in table
     assert f"agrees │ {server.grpc}, ram_open " in table
-    assert table.count("openvino f32") == 2 and "(limit 0.001)" in table
+    assert table.count("ram_openvino f32") == 2 and "(limit 0.001)" in table
 
 
 def test_a_server_whose_head_for_ones_own_labels_is_another_fails(run, copied):

@@ -20,7 +20,7 @@ from dockerfile_parse import DockerfileParser
 from ram_triton import server as triton_server
 from ram_triton.doctor.memory import check_shared_memory
 from ram_triton.doctor.repository_view import RepositoryView
-from ram_triton.repository.layout import GPU
+from ram_triton.repository.layout import GPU, OPENVINO_BACKEND
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -112,6 +112,32 @@ def test_every_script_that_is_run_exists_and_knows_its_flags(instructions, servi
     assert all((ROOT / script).is_file() for script in scripts)
 
 
+def test_the_image_has_our_backend_under_its_own_name_and_what_it_imports(instructions):
+    source, target = f"build/backends/{OPENVINO_BACKEND}", "/opt/tritonserver/backends"
+    assert f"{source} {target}/{OPENVINO_BACKEND}" in values(instructions, "COPY")
+    assert (ROOT / source / "model.py").is_file()
+    installs = [value for value in values(instructions, "RUN") if "pip install" in value]
+    assert ".[openvino]" in installs[0]
+
+
+def test_the_container_has_no_privileges_and_writes_to_its_mounts_alone(instructions, service):
+    (user,) = values(instructions, "USER")
+    assert "0" not in user.split(":") and "root" not in user
+    assert service["user"] == f"${{RAM_USER:-{user}}}"
+    assert service["read_only"] is True and service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"] and "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service and "network_mode" not in service
+
+
+def test_the_containers_memory_is_limited_and_more_than_its_shared_memory(service):
+    limits = service["deploy"]["resources"]["limits"]
+    memory, shared = (
+        int(size.removesuffix("g")) for size in (limits["memory"], service["shm_size"])
+    )
+    assert memory >= 2 * shared and limits["pids"] > 0
+
+
 def test_the_start_script_calls_make_plans_as_it_is_to_be_called():
     (line,) = [line for line in START.read_text().splitlines() if line.startswith("ram-triton ")]
     _, command, *arguments = shlex.split(line)
@@ -153,11 +179,12 @@ def test_make_plans_runs_with_what_the_image_holds(instructions, tmp_path):
     for value in values(instructions, "COPY"):
         *sources, target = value.split()
         for source in sources:
+            folder = tmp_path / target.lstrip("/")
             if (ROOT / source).is_dir():
-                shutil.copytree(ROOT / source, tmp_path / target, dirs_exist_ok=True)
+                shutil.copytree(ROOT / source, folder, dirs_exist_ok=True)
             else:
-                (tmp_path / target).mkdir(exist_ok=True)
-                shutil.copy(ROOT / source, tmp_path / target)
+                folder.mkdir(exist_ok=True)
+                shutil.copy(ROOT / source, folder)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(tmp_path / "build")}
     done = subprocess.run(

@@ -16,11 +16,13 @@ import onnx
 import pytest
 from PIL import Image
 from ram_triton.doctor.checks import check_configs
+from ram_triton.doctor.machine import check_server
 from ram_triton.doctor.memory import check_shared_memory, instance_bytes
 from ram_triton.doctor.report import error, print_table
 from ram_triton.doctor.repository_view import RepositoryView
-from ram_triton.repository.layout import CPU
+from ram_triton.repository.layout import CPU, GPU
 from ram_triton.server import LOOPBACK, Ports, TritonServer
+from ram_triton.triton_release import VARIABLE
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 ROOT = Path(__file__).parents[2]
@@ -268,6 +270,55 @@ def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(copied):
     config.write_text(config.read_text().replace("max_batch_size: 32", "max_batch_size: 8"))
     _, found = examine(copied)
     assert "max_batch_size 8 is below the ensemble's 32" in found["configs"][1]
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "status", "text"),
+    [
+        ("ram_head/configs/cpu.pbtxt", '"ram_openvino"', '"openvino"', 2, "is NVIDIA's"),
+        ("ram_head/config.pbtxt", "batch_size: 24", "batch_size: 64", 2, "a graph_spec of 64"),
+        (
+            "ram_encoder/config.pbtxt",
+            "max_queue_size: 256",
+            "max_queue_size: 256 default_timeout_microseconds: 9",
+            1,
+            "slows the batcher to a stall",
+        ),
+    ],
+)
+def test_settings_under_which_triton_stalls_or_does_not_start_are_told(
+    broken, model, old, new, status, text
+):
+    config = broken / model
+    assert old in config.read_text()
+    config.write_text(config.read_text().replace(old, new))
+    view = RepositoryView.read(broken, CPU if "cpu" in model else GPU)
+    (finding,) = check_configs(view)
+    assert text in finding.text and str(finding.status) == ("error" if status == 2 else "warning")
+
+
+def test_a_picture_for_the_warm_up_that_is_missing_is_told(broken):
+    (broken / "ram_preprocess/warmup/image").unlink()
+    (finding,) = check_configs(RepositoryView.read(broken, GPU))
+    assert "names ram_preprocess/warmup/image, which is missing" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("release", "status", "text"),
+    [
+        ("26.11", "fine", "26.11, of NVIDIA's image"),
+        ("26.08", "warning", "use-after-free"),
+        ("26.07", "warning", "stall under load (server#8870); a use-after-free"),
+        ("26.06", "error", "severity 9.8"),
+        ("24.10", "error", "severity 9.8"),
+        ("soon", "error", "severity 9.8"),
+    ],
+)
+@pytest.mark.parametrize("profile", [CPU, GPU])
+def test_an_image_that_is_too_old_is_told(monkeypatch, profile, release, status, text):
+    monkeypatch.setenv(VARIABLE, release)
+    (finding,) = [found for found in check_server(profile) if found.subject == "tritonserver"]
+    assert str(finding.status) == status and text in finding.text
 
 
 def test_a_taken_port_is_named_with_what_to_do(repository):

@@ -6,7 +6,7 @@ import pytest
 from openvino import opset13
 from ram_triton.engines.openvino import HINTS, PRECISION, CompiledGraph, config_properties
 from ram_triton.repository.configs import EngineConfig
-from ram_triton.repository.layout import BACKENDS, DEFAULT_REPOSITORY
+from ram_triton.repository.layout import BACKENDS, DEFAULT_REPOSITORY, OPENVINO_BACKEND
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +44,12 @@ def test_a_configs_parameters_that_are_openvinos_are_its_properties(tmp_path):
 def test_every_parameter_of_the_cpu_profile_is_a_property():
     for path in DEFAULT_REPOSITORY.glob("*/configs/cpu.pbtxt"):
         config = EngineConfig.read(path).model
-        if config.backend == "openvino":
+        if config.backend == OPENVINO_BACKEND:
             assert config_properties(config).keys() == config.parameters.keys(), path
 
 
 def test_the_servers_backend_has_no_such_facts_of_its_own():
-    served = (BACKENDS / "openvino" / "model.py").read_text()
+    served = (BACKENDS / OPENVINO_BACKEND / "model.py").read_text()
     assert "from on_cpu import" in served
     for fact in ("PERFORMANCE_HINT", "CACHE_DIR", "bf16", "compile_model"):
         assert fact not in served

@@ -57,7 +57,7 @@ def test_the_server_runs_them_and_passes_verification(quantised, checkpoint, cap
     log = []
     with TritonServer(quantised, log=log.append) as server:
         assert run_command("verify", [*common, "--server", server.grpc]) == 0
-    assert "Triton, openvino INT8" in capsys.readouterr().out
+    assert "Triton, ram_openvino INT8" in capsys.readouterr().out
     told = [line for line in log if "int8.xml runs on the CPU" in line]
     assert len(told) == 2
 

@@ -7,15 +7,20 @@ from pathlib import Path
 import onnx
 import pytest
 from google.protobuf import text_format
+from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import MODELS as TABLE
-from ram_triton.repository.layout import Engine
-from ram_triton.server_code import image_limits, label_limits
+from ram_triton.repository.layout import OPENVINO_BACKEND, Engine
+from ram_triton.server_code import image_limits, label_limits, preprocess
 from ram_triton.vocabulary.choose import NEW_THRESHOLD
 from support.pipeline import FLOAT32
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.utils import deserialize_bytes_tensor
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "model_repository"
+CONFIGS = sorted(
+    path for folder in ("model_repository", "build") for path in (ROOT / folder).rglob("*.pbtxt")
+)
 NAMES = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
 ENGINES = ("ram_encoder", "ram_head")  # that batch
 ALL_ENGINES = (*ENGINES, "ram_open_head")
@@ -87,7 +92,7 @@ def test_the_ensemble_avoids_what_triton_leaves_out_wrongly():
 @pytest.mark.parametrize("name", ALL_ENGINES)
 def test_the_profiles_differ_in_engine_and_batching_alone(name):
     gpu, cpu = read(name), read(name, "configs/cpu.pbtxt")
-    assert (gpu.platform, cpu.backend) == ("tensorrt_plan", "openvino")
+    assert (gpu.platform, cpu.backend) == ("tensorrt_plan", OPENVINO_BACKEND)
     assert inputs_and_outputs(name, "gpu") == inputs_and_outputs(name, "cpu")
     assert gpu.max_batch_size == cpu.max_batch_size
 
@@ -156,15 +161,63 @@ def test_gpu_engines_batch_limit_their_queue_and_use_several_instances(name):
     assert all(size <= config.max_batch_size for size in batching.preferred_batch_size)
     assert batching.max_queue_delay_microseconds > 0
     assert batching.default_queue_policy.max_queue_size >= config.max_batch_size
-    assert batching.default_queue_policy.default_timeout_microseconds > 0
-    assert config.optimization.cuda.graphs
+    cuda = config.optimization.cuda
+    captured = [graph.batch_size for graph in cuda.graph_spec]
+    assert cuda.graphs and captured == sorted(set(captured))
+    assert {*range(1, 9), *batching.preferred_batch_size, config.max_batch_size} <= {*captured}
+    assert all(not graph.input for graph in cuda.graph_spec), "sizes of a variant"
     assert config.optimization.input_pinned_memory.enable
     assert sum(group.count for group in read("ram_encoder").instance_group) > 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT)) for path in CONFIGS])
+def test_no_config_has_what_stalls_the_batcher_before_26_08(path):
+    assert not EngineConfig.read(path).starves
+
+
+@pytest.mark.parametrize(
+    ("settings", "starves"),
+    [
+        ("max_queue_delay_microseconds: 9 default_queue_policy { %s }", True),
+        (
+            "max_queue_delay_microseconds: 9 priority_levels: 2 "
+            "priority_queue_policy { key: 2 value { %s } }",
+            True,
+        ),
+        ("max_queue_delay_microseconds: 0 default_queue_policy { %s }", False),
+        ("max_queue_delay_microseconds: 9 default_queue_policy { max_queue_size: 9 }", False),
+    ],
+)
+def test_a_default_timeout_with_a_queue_delay_is_known(tmp_path, settings, starves):
+    (tmp_path / "config.pbtxt").write_text(
+        "max_batch_size: 32 dynamic_batching { "
+        + settings.replace("%s", "default_timeout_microseconds: 1000")
+        + " }"
+    )
+    assert EngineConfig.read(tmp_path / "config.pbtxt").starves is starves
 
 
 def test_the_preprocessors_config_sets_the_limits_that_its_code_reads():
     parameters = {key: int(p.string_value) for key, p in read("ram_preprocess").parameters.items()}
     assert asdict(image_limits()) == parameters
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(path.relative_to(ROOT)) for path in CONFIGS])
+def test_a_warm_up_sends_every_input_that_is_not_optional(path):
+    config = EngineConfig.read(path).model
+    needed = {entry.name for entry in config.input if not entry.optional}
+    for sample in config.model_warmup:
+        assert needed <= set(sample.inputs)
+        for tensor in sample.inputs.values():
+            file = path.parent / "warmup" / tensor.input_data_file
+            assert not tensor.input_data_file or file.is_file()
+
+
+def test_the_warm_ups_picture_is_one_string_that_the_preprocessor_decodes(repository):
+    serialized = (MODELS / "ram_preprocess/warmup/image").read_bytes()
+    (image,) = deserialize_bytes_tensor(serialized)
+    assert preprocess(image, 96).shape == (96, 96, 3)
+    assert (repository / "ram_preprocess/warmup/image").read_bytes() == serialized
 
 
 def test_a_built_repository_carries_the_same_configs(repository):

@@ -20,11 +20,19 @@ from ram_triton.doctor.machine import (
     tensorrt_version,
 )
 from ram_triton.doctor.memory import check_gpu_memory, check_shared_memory, shared_memory
-from ram_triton.doctor.report import Finding, error, fine, not_needed, unknown
+from ram_triton.doctor.report import Finding, error, fine, not_needed, unknown, warning
 from ram_triton.doctor.repository_view import Advance, RepositoryView
 from ram_triton.errors import MachineError
 from ram_triton.gpus import Gpu, gpus
-from ram_triton.repository.layout import CPU, GPU, INT8_GRAPH, MANIFEST, MODELS, PLAN
+from ram_triton.repository.layout import (
+    CPU,
+    GPU,
+    INT8_GRAPH,
+    MANIFEST,
+    MODELS,
+    OPENVINO_BACKEND,
+    PLAN,
+)
 from ram_triton.server import Ports
 
 INSTALL = "run 'make model', or 'make demo' for a toy"
@@ -117,7 +125,8 @@ def check_configs(view: RepositoryView) -> Iterator[Finding]:
         if config.model.name not in ("", name):
             text = f"{view.config_name(name)}: its name is '{config.model.name}'"
             found.append(error("configs", text, f'write name: "{name}"'))
-    found += [*_batches(view), *_graphs(view), *_numbers(view), *_label_limits(view)]
+    found += [*_batches(view), *_batchers(view), *_graphs(view), *_numbers(view)]
+    found += [*_label_limits(view), *_warm_ups(view)]
     yield from found or [fine("configs", f"{len(view.models)} models, profile {view.profile}")]
 
 
@@ -134,6 +143,41 @@ def _batches(view: RepositoryView) -> Iterator[Finding]:
                 f"{name}: max_batch_size {size} is below the ensemble's {whole}",
                 f"raise it, or lower max_batch_size in ram/config.pbtxt to {size}",
             )
+
+
+def _batchers(view: RepositoryView) -> Iterator[Finding]:
+    """Find a backend that fixes the batch, and settings under which the batcher stalls."""
+    for name, config in view.configs.items():
+        path = view.config_name(name)
+        if config.model.backend == "openvino":
+            text = f"{path}: the backend 'openvino' is NVIDIA's, which takes full batches only"
+            yield error("configs", text, f'write backend: "{OPENVINO_BACKEND}"')
+        graphs = config.model.optimization.cuda.graph_spec
+        largest = max((graph.batch_size for graph in graphs), default=0)
+        if largest > config.model.max_batch_size:
+            yield error(
+                "configs",
+                f"{path}: a graph_spec of {largest} images is over max_batch_size",
+                "remove it, or raise max_batch_size",
+            )
+        if config.starves:
+            yield warning(
+                "configs",
+                f"{path}: a default timeout with a queue delay slows the batcher to a stall before "
+                "Triton 26.08",
+                "remove default_timeout_microseconds; max_queue_size limits the wait",
+            )
+
+
+def _warm_ups(view: RepositoryView) -> Iterator[Finding]:
+    """Find files of warm-up requests that are missing: the model does not load without them."""
+    for name, config in view.configs.items():
+        for sample in config.model.model_warmup:
+            for tensor in sample.inputs.values():
+                file = f"{name}/warmup/{tensor.input_data_file}"
+                if tensor.input_data_file and not (view.root / file).is_file():
+                    text = f"{view.config_name(name)} names {file}, which is missing"
+                    yield error("configs", text, RESTORE)
 
 
 def _graphs(view: RepositoryView) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from ram_triton.engines.tensorrt import load_tensorrt
 from ram_triton.errors import EngineError
 from ram_triton.repository.layout import CPU
 from ram_triton.server import Ports
+from ram_triton.triton_release import NEWEST, OLDEST, WHEEL, flaws, image_release, is_too_old
 
 TENSORRT_LIBRARIES = ("libnvinfer.so.11", "libnvinfer.so.10")
 OLDEST_PILLOW = (10, 1)  # the first with Image.has_transparency_data
@@ -125,9 +126,15 @@ def _pillow(seen: dict[str, Any], python: str) -> Finding:
 
 
 def check_server(profile: str) -> Iterator[Finding]:
-    """Look for what `make serve` needs: tritonserver's wheel and a libpython for its stub."""
+    """Look for what `make serve` needs (tritonserver's wheel, a libpython), and old releases."""
+    release = image_release()
+    if release is not None:
+        yield not_needed("libpython", "the serving image's stub has its own")
+        yield _release(release)
+        return
     if profile != CPU:
         yield not_needed("libpython", "the serving image's stub has its own")
+        yield not_needed("tritonserver", f"this is not NVIDIA's image; serve by {OLDEST} or newer")
         return
     libpython = find_libpython()
     if libpython is None:
@@ -139,4 +146,14 @@ def check_server(profile: str) -> Iterator[Finding]:
     if importlib.util.find_spec("pytriton") is None:
         yield error("tritonserver", "the wheel nvidia-pytriton is missing", "run 'make setup'")
     else:
-        yield fine("tritonserver", "from the wheel nvidia-pytriton")
+        text = f"{WHEEL} of the wheel nvidia-pytriton: for loopback only, see SECURITY.md"
+        yield fine("tritonserver", text)
+
+
+def _release(release: str) -> Finding:
+    known = flaws(release)
+    if not known:
+        return fine("tritonserver", f"{release}, of NVIDIA's image")
+    judge = error if is_too_old(release) else warning
+    remedy = f"build the image FROM tritonserver:{NEWEST}-py3, as deploy/Dockerfile does"
+    return judge("tritonserver", f"{release} has {'; '.join(known)}", remedy)

@@ -8,7 +8,15 @@ from ram_triton.doctor.report import Finding, error, fine, unknown, warning
 from ram_triton.doctor.repository_view import RepositoryView, mebibytes
 from ram_triton.gpus import Gpu
 from ram_triton.model.variant import Variant
-from ram_triton.repository.layout import CPU, FLOAT32_GRAPH, HALF_GRAPH, PLAN, VOCABULARY, Model
+from ram_triton.repository.layout import (
+    CPU,
+    FLOAT32_GRAPH,
+    HALF_GRAPH,
+    OPENVINO_BACKEND,
+    PLAN,
+    VOCABULARY,
+    Model,
+)
 
 # CUDA's own share, once per process: its context, and kernels of TensorRT's libraries.
 CONTEXT = 512 * 2**20
@@ -17,7 +25,7 @@ SHARED_MEMORY = Path("/dev/shm")
 # An instance of a Python model starts with a region of this size, and grows it by what a batch
 # needs. The OpenVINO backend of the CPU profile is in Python too.
 REGION = 2**20
-PYTHON_BACKENDS = ("python", "openvino")
+PYTHON_BACKENDS = ("python", OPENVINO_BACKEND)
 
 
 def check_gpu_memory(view: RepositoryView, gpus: Sequence[Gpu]) -> Iterator[Finding]:

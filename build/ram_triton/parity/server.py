@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 from ram_triton.engines.openvino import PRECISION
 from ram_triton.errors import ServerError
 from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS, INT8_LIMITS, Limits
-from ram_triton.repository.layout import INT8_GRAPH, LABELS, graph_steps
+from ram_triton.repository.layout import INT8_GRAPH, LABELS, OPENVINO_BACKEND, graph_steps
 
 OPEN_MODEL = MODEL + OPEN_SUFFIX
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
@@ -122,7 +122,7 @@ class Deployment:
             hint = config.get("parameters", {}).get(PRECISION, {}).get("string_value", "")
             if config.get("default_model_filename") == INT8_GRAPH:
                 hint = INT8
-            elif backend == "openvino" and not hint:
+            elif backend == OPENVINO_BACKEND and not hint:
                 hint = UNREPORTED
             backends.append(f"{backend} {hint}".strip())
             is_plan = backend.startswith("tensorrt")

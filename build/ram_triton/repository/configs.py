@@ -87,6 +87,20 @@ class EngineConfig:
         parameters = self.model.parameters  # reading a missing key would add it
         return str(parameters[name].string_value) if name in parameters else None
 
+    @property
+    def starves(self) -> bool:
+        """Whether the dynamic batcher of Triton before 26.08 slows down to a stall under load.
+
+        A default timeout, a queue delay and batching together do that: server#8870, core#509.
+        """
+        batching = self.model.dynamic_batching
+        policies = [batching.default_queue_policy, *batching.priority_queue_policy.values()]
+        return (
+            self.model.max_batch_size > 1
+            and batching.max_queue_delay_microseconds > 0
+            and any(policy.default_timeout_microseconds for policy in policies)
+        )
+
     def check(self, bindings: Iterable[Binding]) -> None:
         """Compare a graph's inputs and outputs with the config's.
 

@@ -21,6 +21,9 @@ NONE = "none"
 PRECISIONS = ("float16", "bfloat16", NONE)  # of the graphs for TensorRT, the default first
 
 
+OPENVINO_BACKEND = "ram_openvino"  # ours, in build/backends/; "openvino" is NVIDIA's
+
+
 class Engine(StrEnum):
     """What runs a model."""
 
@@ -127,4 +130,10 @@ DERIVED_FILES = tuple(
     for name in (PLAN, FACTS, HALF_GRAPH, f"{HALF_GRAPH}.data", INT8_GRAPH, "int8.bin")
 )
 # What belongs to the project in a repository, not to a build.
-STATIC_FILES = ("*/config.pbtxt", "*/configs/*.pbtxt", "*/1/*.py", "*/1/.gitkeep")
+STATIC_FILES = (
+    "*/config.pbtxt",
+    "*/configs/*.pbtxt",
+    "*/warmup/*",
+    "*/1/*.py",
+    "*/1/.gitkeep",
+)

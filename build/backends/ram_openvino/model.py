@@ -1,8 +1,9 @@
-"""A stand-in for Triton's OpenVINO backend, for servers that come without it.
+"""The backend of the CPU profile: OpenVINO, with batches of any size.
 
-Placed as `openvino/model.py` into the server's backend directory, with `on_cpu.py` beside it, it
-serves every model whose config says `backend: "openvino"`, with the parameters that the real
-backend knows. NVIDIA's containers have the real one and do not need this file.
+Placed as `ram_openvino/model.py` into the server's backend directory, with `on_cpu.py` beside it,
+it serves every model whose config says `backend: "ram_openvino"`. NVIDIA's own `openvino` backend
+fixes the batch at max_batch_size and refuses every other one, so it cannot serve models that batch
+dynamically.
 """
 
 import json
@@ -38,11 +39,30 @@ class TritonPythonModel:
         self.model = compile_for_cpu(path, properties)
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
+        self.warm_up()
         why = "as its config says" if PRECISION in properties else "the best of this processor"
         pb_utils.Logger.log_info(
             f"{args['model_name']}: {filename} runs on the CPU in {precision_of(self.model)} "
             f"({why})"
         )
+
+    def warm_up(self):
+        """Run one row of zeros, so that no client waits for kernels to be compiled.
+
+        Not by `model_warmup` in the config, which would need the sizes of one variant. Not where
+        more than the number of rows is free: there not every size is valid.
+        """
+        shapes = {name: self.model.input(name).partial_shape for name in self.inputs}
+        if all(not size.is_dynamic for shape in shapes.values() for size in list(shape)[1:]):
+            self.model(
+                {
+                    name: np.zeros(
+                        (1, *(size.get_length() for size in list(shape)[1:])),
+                        self.model.input(name).element_type.to_dtype(),
+                    )
+                    for name, shape in shapes.items()
+                }
+            )
 
     def execute(self, requests):
         """Run all requests as one batch: the dynamic batcher has made them fit together."""
