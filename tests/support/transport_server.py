@@ -12,12 +12,16 @@ class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Speaks Triton's protocol and tags nothing: it exercises the transport, not the model.
 
     It answers UNAVAILABLE to the first `failures` inference calls and no tags to the others; after
-    `hang()` it answers none at all.
+    `hang()`, or after `answers` calls, it answers none at all, and is `hanging`. `request` and
+    `headers` are the last call's.
     """
 
-    def __init__(self):
+    def __init__(self, credentials=None):
         self.failures = 0
         self.calls = 0
+        self.answers = None
+        self.hanging = threading.Event()
+        self._counting = threading.Lock()
         self.called = threading.Event()
         self._answering = threading.Event()
         self._answering.set()
@@ -25,7 +29,10 @@ class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1)]
         )
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port("127.0.0.1:0")
+        if credentials:
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        else:
+            port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         self._server.start()
 
@@ -41,8 +48,13 @@ class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelReadyResponse(ready=True)
 
     def ModelInfer(self, request, context):
-        self.calls += 1
+        with self._counting:
+            self.calls += 1
+        self.request, self.headers = request, dict(context.invocation_metadata())
         self.called.set()
+        if self.calls - 1 == self.answers:
+            self.hang()
+            self.hanging.set()
         self._answering.wait()
         if self.calls <= self.failures:
             context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")

@@ -3,6 +3,8 @@
 from .async_client import AsyncRamClient
 from .client import RamClient
 from .errors import (
+    AccessDenied,
+    CertificateError,
     ImageUnreadable,
     InvalidRequest,
     ModelNotFound,
@@ -17,7 +19,9 @@ from .tag import Tag
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDenied",
     "AsyncRamClient",
+    "CertificateError",
     "ImageLike",
     "ImageUnreadable",
     "InvalidRequest",

@@ -1,7 +1,7 @@
 """The asynchronous client."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Any
@@ -15,6 +15,7 @@ from . import errors, protocol
 from .channel import channel_arguments
 from .image import ImageLike, encode
 from .tag import Tag
+from .tls import FilePath, Tls, find_problem, metadata
 
 
 class AsyncRamClient:
@@ -32,11 +33,18 @@ class AsyncRamClient:
         retries: int = 4,
         model: str = protocol.MODEL,
         credentials: grpc.ChannelCredentials | None = None,
+        tls: bool = False,
+        tls_ca: FilePath | None = None,
+        tls_cert: FilePath | None = None,
+        tls_key: FilePath | None = None,
+        headers: Mapping[str, str] | None = None,
     ):
         self.server = server
         self.timeout = timeout
         self.model = model
-        self._credentials = credentials
+        self._tls = Tls.choose(tls, tls_ca, tls_cert, tls_key)
+        self._headers = metadata(headers)
+        self._credentials = self._tls.credentials() if self._tls else credentials
         self._channel_arguments = channel_arguments(retries)
 
     async def tag(
@@ -89,9 +97,13 @@ class AsyncRamClient:
     async def is_ready(self) -> bool:
         """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
         try:
-            return bool(await self._triton.is_model_ready(self.model, client_timeout=self.timeout))
+            return bool(
+                await self._triton.is_model_ready(
+                    self.model, headers=self._headers, client_timeout=self.timeout
+                )
+            )
         except InferenceServerException as error:
-            raise self._translated(error) from error
+            raise await self._translated(error) from error
 
     async def close(self) -> None:
         """Close the connection; calls in flight are cancelled, calls after it fail."""
@@ -119,12 +131,20 @@ class AsyncRamClient:
 
     async def _infer(self, request: dict[str, Any]) -> InferResult:
         try:
-            return await self._triton.infer(**request, client_timeout=self.timeout)
+            return await self._triton.infer(
+                **request,
+                **protocol.deadline(self.timeout),
+                headers=self._headers,
+            )
         except InferenceServerException as error:
-            raise self._translated(error) from error
+            raise await self._translated(error) from error
 
-    def _translated(self, error: InferenceServerException) -> errors.RamError:
-        return errors.from_triton(error, server=self.server, timeout=self.timeout)
+    async def _translated(self, error: InferenceServerException) -> errors.RamError:
+        found = errors.from_triton(error, server=self.server, timeout=self.timeout)
+        if isinstance(found, errors.Unavailable):
+            problem = await asyncio.to_thread(find_problem, self.server, self._tls, str(found))
+            return errors.CertificateError(f"{self.server}: {problem}") if problem else found
+        return found
 
 
 async def _encode_all(images: Sequence[ImageLike]) -> list[bytes]:

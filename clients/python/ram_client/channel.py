@@ -3,6 +3,12 @@
 import json
 
 MAX_RETRIES = 4  # gRPC makes no more than five attempts
+# The budget of retries, which all calls to a server share: an UNAVAILABLE takes one of its tokens,
+# an answer gives back a tenth, and nothing is repeated while half of them or more are gone. Half of
+# 100 is a full round for eight calls at once (four retries each), as while a server starts anew. A
+# server that stays full gets, beyond them, one repetition per ten answers.
+TOKENS = 100
+TOKENS_PER_ANSWER = 0.1
 
 
 def channel_arguments(retries: int) -> list[tuple[str, object]]:
@@ -10,7 +16,8 @@ def channel_arguments(retries: int) -> list[tuple[str, object]]:
 
     That is what an unreachable server, a full queue and a model that is not loaded answer, and the
     request did nothing. gRPC waits 0.2 s, then twice as long each time, give or take a fifth, and
-    a call's deadline covers all attempts. `retries` is 0..4.
+    a call's deadline covers all attempts. `retries` is 0..4. The budget is gRPC's retry throttling:
+    once it is used up, a call fails at its first UNAVAILABLE.
     """
     if not 0 <= retries <= MAX_RETRIES:
         raise ValueError(f"retries: {retries} is not in 0..{MAX_RETRIES}")
@@ -31,7 +38,10 @@ def channel_arguments(retries: int) -> list[tuple[str, object]]:
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
         method = {"service": "inference.GRPCInferenceService", "method": "ModelInfer"}
-        config = {"methodConfig": [{"name": [method], "retryPolicy": policy}]}
+        config = {
+            "methodConfig": [{"name": [method], "retryPolicy": policy}],
+            "retryThrottling": {"maxTokens": TOKENS, "tokenRatio": TOKENS_PER_ANSWER},
+        }
         arguments += [
             ("grpc.service_config", json.dumps(config)),
             # The default, 256 KiB, silently leaves larger requests without retries.

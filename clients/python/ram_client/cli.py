@@ -2,21 +2,27 @@
 
 import argparse
 import asyncio
-import io
 import os
-import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from . import __version__
+from . import __version__, streams
 from .async_client import AsyncRamClient
-from .errors import ImageUnreadable, InvalidRequest, RamError, Unavailable
-from .files import IMAGE_SUFFIXES, find_images
+from .errors import (
+    AccessDenied,
+    CertificateError,
+    ImageUnreadable,
+    InvalidRequest,
+    RamError,
+    Unavailable,
+)
+from .files import IMAGE_SUFFIXES, STDIN, find_images, read_paths
 from .output import JsonArray, JsonLines, ProgressBar, Tables, print_error
 from .tag import Tag
+from .tls import metadata
 
 SERVER_VARIABLE = "RAM_SERVER"
 PROBE_SECONDS = 2.0
@@ -31,23 +37,30 @@ Result = TypeVar("Result")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for a failure, 2 for wrong usage."""
+    is_open = streams.prepare()
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        # A file name need not be valid text, nor a terminal able to show every tag.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    if not is_open:
+        print_error("stdout is closed: there is nowhere to write results to")
+        return 1
     try:
         return asyncio.run(_run(options))
     except BrokenPipeError:
-        # Python flushes stdout once more on exit, which would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        streams.silence_stdout()
+    except OSError as error:  # a full disk, for one
+        streams.silence_stdout()
+        print_error(f"stdout: {error.strerror}")
+    return 1
 
 
 async def _run(options: argparse.Namespace) -> int:
     files: list[Path] = []
     failures = 0
-    for path in options.paths:
+    try:
+        client = AsyncRamClient(**_connection(options))
+    except (CertificateError, ValueError) as error:
+        print_error(error)
+        return 1
+    for path in read_paths(options.paths):
         try:
             files += find_images(path, recursive=options.recursive)
         except ImageUnreadable as error:
@@ -55,7 +68,10 @@ async def _run(options: argparse.Namespace) -> int:
             failures += 1
     output = options.output()
     try:
-        failures += await _tag_files(files, output, options)
+        failures += await _tag_files(client, files, output, options)
+    except asyncio.CancelledError:  # Ctrl-C: what is done is done
+        output.finish()
+        raise
     except Unavailable as error:
         print_error(await _explain(options.server) or error)
         failures += 1
@@ -64,6 +80,12 @@ async def _run(options: argparse.Namespace) -> int:
         failures += 1
     output.finish()
     return 1 if failures else 0
+
+
+def _connection(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the client's arguments."""
+    names = ("server", "timeout", "tls", "tls_ca", "tls_cert", "tls_key")
+    return {name: getattr(options, name) for name in names} | {"headers": dict(options.headers)}
 
 
 async def _explain(server: str) -> str | None:
@@ -90,11 +112,13 @@ async def _explain(server: str) -> str | None:
 
 
 async def _tag_files(
-    files: list[Path], output: Tables | JsonLines | JsonArray, options: argparse.Namespace
+    client: AsyncRamClient,
+    files: list[Path],
+    output: Tables | JsonLines | JsonArray,
+    options: argparse.Namespace,
 ) -> int:
     """Tag and print all files; the number of those that failed."""
     failures = 0
-    client = AsyncRamClient(options.server, timeout=options.timeout)
     progress = ProgressBar(len(files))
 
     async def tag(file: Path) -> tuple[Path, list[Tag] | RamError]:
@@ -158,13 +182,21 @@ async def _raise_if_all_will_fail(client: AsyncRamClient, error: RamError) -> No
     if isinstance(error, InvalidRequest):
         if str(error).startswith(SETTING_ERRORS):
             raise error
-    elif not isinstance(error, ImageUnreadable) and not await client.is_ready():
+    elif isinstance(error, AccessDenied | CertificateError) or (
+        not isinstance(error, ImageUnreadable) and not await client.is_ready()
+    ):
         raise error
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Arguments are in the message as they were given: a terminal must not obey them."""
+        super().error(streams.plain(message))
 
 
 def _parser() -> argparse.ArgumentParser:
     suffixes = " ".join(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ram-tag",
         description="Tag images in English and Chinese, through a Triton server that serves RAM.",
         epilog="Results go to stdout in the order of the files, one line for each file that "
@@ -174,9 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "paths",
         nargs="+",
-        type=Path,
         metavar="FILE|FOLDER",
-        help=f"an image, or a folder, of which these are tagged: {suffixes}",
+        help=f"an image, or a folder, of which these are tagged: {suffixes}; {STDIN} reads such "
+        "paths from stdin, one per line",
     )
     add("--recursive", "-r", action="store_true", help="look into the subfolders of folders, too")
     add(
@@ -184,6 +216,20 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get(SERVER_VARIABLE) or "localhost:8001",
         metavar="HOST:PORT",
         help=f"Triton's gRPC address (default: {SERVER_VARIABLE} or localhost:8001)",
+    )
+    add = parser.add_argument_group("secured servers").add_argument
+    add("--tls", action="store_true", help="use TLS; each of the next three does so too")
+    add("--tls-ca", metavar="FILE", help="certificates to trust, as PEM (default: gRPC's own)")
+    add("--tls-cert", metavar="FILE", help="this client's certificate, if the server wants one")
+    add("--tls-key", metavar="FILE", help="and its key")
+    add(
+        "--header",
+        dest="headers",
+        type=_header,
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this with each request, such as a gateway's key; may be repeated",
     )
     tags = parser.add_argument_group("which tags")
     add = tags.add_argument
@@ -254,6 +300,17 @@ def _number(
         return value
 
     return parse
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (name and colon):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:VALUE")
+    try:
+        metadata({name: value.strip()})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("headers: ")) from error
+    return name, value.strip()
 
 
 def _names(file: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The synchronous client."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +12,7 @@ from . import errors, protocol
 from .channel import channel_arguments
 from .image import ImageLike, encode
 from .tag import Tag
+from .tls import FilePath, Tls, find_problem, metadata
 
 
 class RamClient:
@@ -20,9 +21,14 @@ class RamClient:
     server: "host:port" of Triton's gRPC endpoint. The connection is made on first use.
     timeout: seconds a call may take, retries included; None waits without limit.
     retries: 0..4; how often a call that ended in UNAVAILABLE is repeated (no connection, a full
-        queue), after 0.2 s, 0.4 s, 0.8 s, 1.6 s, each give or take a fifth.
+        queue), after 0.2 s, 0.4 s, 0.8 s, 1.6 s, each give or take a fifth. All calls to a server
+        share a budget, so that a server that stays full is not asked many times over.
     model: the name the ensemble is served under.
-    credentials: for TLS, e.g. `grpc.ssl_channel_credentials()`; None is plain text.
+    tls: whether to use TLS; so does naming any of the next three, which are PEM files.
+    tls_ca: the certificates to trust, by default those that gRPC comes with.
+    tls_cert, tls_key: the client's own, for a server that asks for one (mTLS).
+    credentials: gRPC's own, for what these cannot express.
+    headers: sent with each call, such as the key that a gateway wants.
 
     All calls raise the exceptions of `ram_client.errors`, each of them a RamError.
     """
@@ -35,12 +41,21 @@ class RamClient:
         retries: int = 4,
         model: str = protocol.MODEL,
         credentials: grpc.ChannelCredentials | None = None,
+        tls: bool = False,
+        tls_ca: FilePath | None = None,
+        tls_cert: FilePath | None = None,
+        tls_key: FilePath | None = None,
+        headers: Mapping[str, str] | None = None,
     ):
         self.server = server
         self.timeout = timeout
         self.model = model
+        self._tls = Tls.choose(tls, tls_ca, tls_cert, tls_key)
+        self._headers = metadata(headers)
         self._triton = InferenceServerClient(
-            server, creds=credentials, channel_args=channel_arguments(retries)
+            server,
+            creds=self._tls.credentials() if self._tls else credentials,
+            channel_args=channel_arguments(retries),
         )
 
     def tag(
@@ -106,7 +121,11 @@ class RamClient:
     def is_ready(self) -> bool:
         """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
         try:
-            return bool(self._triton.is_model_ready(self.model, client_timeout=self.timeout))
+            return bool(
+                self._triton.is_model_ready(
+                    self.model, headers=self._headers, client_timeout=self.timeout
+                )
+            )
         except InferenceServerException as error:
             raise self._translated(error) from error
 
@@ -129,9 +148,15 @@ class RamClient:
 
     def _infer(self, request: dict[str, Any]) -> InferResult:
         try:
-            return self._triton.infer(**request, client_timeout=self.timeout)
+            return self._triton.infer(
+                **request, **protocol.deadline(self.timeout), headers=self._headers
+            )
         except InferenceServerException as error:
             raise self._translated(error) from error
 
     def _translated(self, error: InferenceServerException) -> errors.RamError:
-        return errors.from_triton(error, server=self.server, timeout=self.timeout)
+        found = errors.from_triton(error, server=self.server, timeout=self.timeout)
+        if isinstance(found, errors.Unavailable):
+            problem = find_problem(self.server, self._tls, str(found))
+            return errors.CertificateError(f"{self.server}: {problem}") if problem else found
+        return found

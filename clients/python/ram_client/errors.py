@@ -4,6 +4,8 @@ RamError
 ├── ImageUnreadable    a file cannot be read, or a picture cannot be encoded; nothing was sent
 ├── InvalidRequest     the request is wrong: no image, bad threshold, batch too large, …
 ├── ModelNotFound      the server answers, but serves no model of this name
+├── AccessDenied       the server, or a gateway before it, wants a header that names a key
+├── CertificateError   a certificate does not fit, cannot be read, or one side does not use TLS
 ├── Unavailable        no connection, a full queue, or a model not loaded, after all retries
 ├── Timeout            no answer within the client's timeout
 └── ServerError        anything else the server reports
@@ -30,6 +32,14 @@ class ModelNotFound(RamError):
     """The server answers, but serves no model of this name."""
 
 
+class AccessDenied(RamError):
+    """The server, or a gateway before it, wants a header that names a key."""
+
+
+class CertificateError(RamError):
+    """A certificate does not fit or cannot be read, or only one of the two sides uses TLS."""
+
+
 class Unavailable(RamError):
     """No connection, a full queue, or a model that is not loaded, after all retries."""
 
@@ -47,8 +57,11 @@ _BY_STATUS = {
     "StatusCode.NOT_FOUND": ModelNotFound,
     "StatusCode.UNAVAILABLE": Unavailable,
     "StatusCode.DEADLINE_EXCEEDED": Timeout,
+    "StatusCode.UNAUTHENTICATED": AccessDenied,
+    "StatusCode.PERMISSION_DENIED": AccessDenied,
 }
 
+_RESTRICTED = "protocol is restricted"  # in Triton's UNAVAILABLE for a request without the key
 # What Triton puts before a message of its own or of a model; requests of this client carry no id.
 _PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )*")
 
@@ -61,8 +74,10 @@ def from_triton(error: InferenceServerException, *, server: str, timeout: float 
     """
     message = _PREFIX.sub("", error.message() or "no message")
     kind = _BY_STATUS.get(error.status(), ServerError)
+    if _RESTRICTED in message:
+        kind = AccessDenied
     if kind is Timeout:
         return Timeout(f"{server}: no answer within {timeout} s")
-    if kind is Unavailable:
-        return Unavailable(f"{server}: {message}")
+    if kind in (AccessDenied, Unavailable):
+        return kind(f"{server}: {message}")
     return kind(message)

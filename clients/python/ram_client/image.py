@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from pathlib import Path
 from typing import TypeAlias
 
@@ -50,13 +51,37 @@ def encode(image: ImageLike) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if stat.S_ISFIFO(status.st_mode):
+            return _read_pipe(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageUnreadable(f"{path}: is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageUnreadable(f"{path}: is not a file")
+        if status.st_size > MAX_BYTES:
             raise ImageUnreadable(f"{path}: larger than 2 GiB")
         return path.read_bytes()
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise ImageUnreadable(f"{path}: a broken link, to {path.readlink()}") from error
+        raise ImageUnreadable(f"{path}: {error.strerror}") from error
     except OSError as error:
         raise ImageUnreadable(f"{path}: {error.strerror}") from error
     except ValueError as error:  # a NUL in the path
         raise ImageUnreadable(f"{str(path)!r}: {error}") from error
+
+
+def _read_pipe(path: Path) -> bytes:
+    """Read a pipe to its end; opening one that nobody writes to would wait without end."""
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(pipe, "rb") as stream:  # noqa: PTH123  # of a descriptor
+        os.set_blocking(pipe, True)
+        data = stream.read(MAX_BYTES + 1)
+    if not data:
+        raise ImageUnreadable(f"{path}: a pipe that nobody writes to")
+    if len(data) > MAX_BYTES:
+        raise ImageUnreadable(f"{path}: larger than 2 GiB")
+    return data
 
 
 def _to_16_bits(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -1,9 +1,10 @@
 """What the command line prints: results on stdout, failures and progress on stderr."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from .streams import plain
 from .tag import Tag
+
+# Control characters that JSON leaves as they are, and terminals obey.
+_CONTROLS = re.compile(r"[\x7f-\x9f]")
 
 
 class Tables:
@@ -23,7 +28,7 @@ class Tables:
 
     def add(self, file: Path, tags: list[Tag]) -> None:
         """Print one file's tags."""
-        self._console.print(Text(str(file), style="bold"))
+        self._console.print(Text(plain(file), style="bold"))
         if not tags:
             self._console.print("  no tags\n")
             return
@@ -31,7 +36,7 @@ class Tables:
         for tag in tags:
             score = Text(f"{tag.score:.3f}", style="cyan")
             marks = [] if tag.known else [Text("not the model's own", style="dim")]
-            table.add_row(score, Text(tag.name), Text(tag.name_zh), *marks)
+            table.add_row(score, Text(plain(tag.name)), Text(plain(tag.name_zh)), *marks)
         self._console.print(table)
         self._console.print()
 
@@ -74,12 +79,15 @@ def _record(file: Path, tags: list[Tag]) -> dict[str, object]:
 
 def _to_json(value: object, indent: int | None = None) -> str:
     utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-    return json.dumps(value, ensure_ascii=not utf8, indent=indent)
+    text = json.dumps(value, ensure_ascii=not utf8, indent=indent)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_error(message: object) -> None:
     """Print one line on stderr, however many the message has."""
-    print("ram-tag:", *str(message).splitlines(), file=sys.stderr)
+    text = " ".join(map(plain, str(message).splitlines()))
+    with suppress(OSError):  # a full disk, or nobody who reads: the results still count
+        print("ram-tag:", text, file=sys.stderr, flush=True)
 
 
 class ProgressBar:

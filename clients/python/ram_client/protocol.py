@@ -84,6 +84,16 @@ def embedding_request(images: Sequence[bytes], *, model: str = MODEL) -> dict[st
     return _request(model, {"image": _image_tensor(images)}, EMBEDDING_OUTPUTS)
 
 
+def deadline(timeout: float | None) -> dict[str, Any]:
+    """The arguments of tritonclient's `infer` for a timeout in seconds; None waits without limit.
+
+    The server gets it too, in microseconds: what has waited longer in a queue is not worked on.
+    """
+    if timeout is None:
+        return {}
+    return {"client_timeout": timeout, "timeout": max(1, round(timeout * 1e6))}
+
+
 def read_tags(result: InferResult) -> list[list[Tag]]:
     """Each image's tags, in the server's order: highest score first."""
     names, names_zh, scores, ids, counts = (_output(result, name) for name in TAG_OUTPUTS)

@@ -1,6 +1,7 @@
 """The command line as far as it goes without a model; the rest is in test_client_on_triton.py."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -150,6 +151,112 @@ def test_a_closed_pipe_ends_quietly(command, album, transport_server, form):
     )
     os.close(writer)
     assert (process.returncode, process.stderr) == (1, b"")
+
+
+def run_in_shell(command, arguments, redirection, cwd):
+    """Run the command with a redirection of bash's."""
+    words = [*command, *map(str, arguments)]
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "bash", *words],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", None])
+def test_a_full_disk_is_one_line(command, album, transport_server, form):
+    arguments = [*([form] if form else []), "--server", transport_server.address, album / "a.png"]
+    done = run_in_shell(command, arguments, ">/dev/full", album)
+    assert (done.returncode, done.stderr) == (1, "ram-tag: stdout: No space left on device\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "<&- 2>&-"])
+def test_results_need_no_stderr(command, album, transport_server, redirection):
+    files = [album / "a.png", album / "none.jpg"]
+    arguments = ["--jsonl", "--server", transport_server.address, *files]
+    done = run_in_shell(command, arguments, redirection, album)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+
+
+def test_without_a_stdout_there_is_one_line(command, album, transport_server):
+    arguments = ["--server", transport_server.address, album / "a.png"]
+    done = run_in_shell(command, arguments, ">&-", album)
+    assert done.returncode == 1
+    (line,) = lines(done.stderr)
+    assert line.startswith("ram-tag: stdout is closed")
+    assert transport_server.calls == 0
+
+
+def test_what_looks_like_an_image_and_is_none_gets_a_line(ram_tag, tmp_path, transport_server):
+    folder = tmp_path / "odd"
+    (folder / "folder.jpg").mkdir(parents=True)
+    (folder / "lost.jpg").symlink_to("/nonexistent")
+    (folder / "good.png").write_bytes(b"x")
+    os.mkfifo(folder / "pipe.jpg")
+    done = ram_tag(folder, "/dev/zero", "--jsonl", "--server", transport_server.address)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert lines(done.stderr) == [
+        f"ram-tag: {folder}/lost.jpg: a broken link, to /nonexistent",
+        f"ram-tag: {folder}/pipe.jpg: a pipe that nobody writes to",
+        "ram-tag: /dev/zero: is not a file",
+    ]
+
+
+def test_a_pipe_with_a_writer_is_read(command, album, transport_server):
+    arguments = ["--jsonl", "--server", transport_server.address]
+    done = run_in_shell(command, arguments, f"<(cat {album / 'a.png'})", album)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://example.com/cat.jpg", "s3://bucket/a//b.png", "FILE:///home/cat.jpg"]
+)
+def test_addresses_are_not_mangled(ram_tag, address):
+    done = ram_tag(address)
+    assert done.returncode == 1
+    assert lines(done.stderr) == [
+        f"ram-tag: {address}: addresses are not fetched: download it, and name the file"
+    ]
+
+
+@pytest.mark.parametrize("form", ["--json", "--jsonl", None])
+def test_escape_sequences_never_reach_the_terminal(ram_tag, tmp_path, transport_server, form):
+    names = ["red\x1b[31m.png", "title\x1b]0;x\x07.png", "c1\x9b31m.png", "\u202egnp.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    form = [form] if form else []
+    done = ram_tag(*names, "no\x1b[1m.png", *form, "--server", transport_server.address)
+    assert done.returncode == 1
+    for text in (done.stdout, done.stderr):
+        assert not any(sign in text for sign in "\x1b\x07\x9b\x7f")
+    assert "no\\x1b[1m.png" in done.stderr
+    done = ram_tag("a.png", "--oh\x1b[31m")
+    assert (done.returncode, "\x1b" in done.stderr) == (2, False)
+
+
+def test_paths_are_read_from_stdin(ram_tag, album, transport_server):
+    paths = f"{album / 'a.png'}\n\n{album / 'c.JPG'}"
+    done = ram_tag("-", "--jsonl", "--server", transport_server.address, input=paths)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [Path(json.loads(line)["file"]).name for line in lines(done.stdout)] == [
+        "a.png",
+        "c.JPG",
+    ]
+
+
+def test_ctrl_c_keeps_what_was_done(command, album, transport_server):
+    transport_server.answers = 1  # the second file is waited for
+    command = [*command, str(album), "--json", "--concurrency", "1"]
+    command += ["--server", transport_server.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert transport_server.hanging.wait(timeout=30)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, b"")
+    assert [entry["file"] for entry in json.loads(output)] == [str(album / "a.png")]
 
 
 async def test_results_keep_the_order_of_the_items():

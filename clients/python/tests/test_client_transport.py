@@ -51,6 +51,71 @@ def test_retries_end(client_class, transport_server):
     assert transport_server.calls == 2
 
 
+ALWAYS = 10**6
+
+
+def test_a_server_that_stays_full_gets_each_call_about_once(client_class, transport_server):
+    transport_server.failures = ALWAYS
+    calls, free = 120, 50  # half of the budget's tokens
+    with client_class(transport_server.address) as client:
+        for _ in range(calls):
+            with pytest.raises(Unavailable):
+                client.tag(b"x")
+    # Retries waited for meanwhile are not taken back: those of one call.
+    assert calls < transport_server.calls <= calls + free + 4
+
+
+async def test_many_calls_at_once_share_the_budget(transport_server):
+    transport_server.failures = ALWAYS
+    async with AsyncRamClient(transport_server.address) as client:
+        results = await asyncio.gather(
+            *(client.tag(b"x") for _ in range(200)), return_exceptions=True
+        )
+    assert all(isinstance(result, Unavailable) for result in results)
+    assert transport_server.calls < 2 * 200
+
+
+def test_the_budget_comes_back_with_answers(client_class, transport_server):
+    transport_server.failures = ALWAYS
+    with client_class(transport_server.address) as client:
+        for _ in range(100):
+            with pytest.raises(Unavailable):
+                client.tag(b"x")
+        transport_server.failures = 0
+        for _ in range(600):
+            client.tag(b"x")
+        transport_server.calls, transport_server.failures = 0, 1
+        assert client.tag(b"x") == []
+    assert transport_server.calls == 2
+
+
+def test_the_server_is_told_how_long_the_client_waits(client_class, transport_server):
+    with client_class(transport_server.address, timeout=2.5) as client:
+        client.tag(b"x")
+    assert transport_server.request.parameters["timeout"].int64_param == 2_500_000
+
+
+def test_headers_go_with_each_call(client_class, transport_server):
+    with client_class(transport_server.address, headers={"X-Api-Key": "secret"}) as client:
+        client.tag(b"x")
+    assert transport_server.headers["x-api-key"] == "secret"
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"a key": "x"}, "'a key' is not a header's name"),
+        ({"": "x"}, "'' is not a header's name"),
+        ({"key-bin": "x"}, "'key-bin' is not"),
+        ({"key": "猫"}, "the value of 'key' contains more than printable ASCII"),
+        ({"key": "a\nb"}, "the value of 'key'"),
+    ],
+)
+def test_what_no_header_can_have_is_refused_at_once(client_class, headers, message):
+    with pytest.raises(ValueError, match=f"^headers: {message}"):
+        client_class(headers=headers)
+
+
 def test_no_retries_on_request(client_class, transport_server):
     transport_server.failures = 1
     with client_class(transport_server.address, retries=0) as client, pytest.raises(Unavailable):
