@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.language_clients import BUILDERS, PROJECT, build, needs, run
+from support.language_clients import BUILDERS, PROJECT, PROTOCOLS, build, needs, run
 from support.tls_gateway import TLSGateway
-from support.transport_server import TransportServer
+from support.transport_server import HTTPTransportServer, TransportServer
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,19 @@ def tag(builder, language) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def transport_server() -> Iterator[TransportServer]:
-    server = TransportServer()
+def protocol(language) -> str:
+    return PROTOCOLS.get(language, "grpc")
+
+
+@pytest.fixture
+def address(server, protocol) -> str:
+    """Where the real server listens for the language's client."""
+    return getattr(server, protocol)
+
+
+@pytest.fixture
+def transport_server(protocol) -> Iterator[TransportServer | HTTPTransportServer]:
+    server = HTTPTransportServer() if protocol == "http" else TransportServer()
     yield server
     server.stop()
 
@@ -63,7 +74,8 @@ def certificate(make_once) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def gateway(certificate, server) -> Iterator[dict[str, str]]:
-    """TLS before the server, which has none of its own over HTTP: addresses by protocol."""
-    with TLSGateway(certificate, server.grpc) as grpc, TLSGateway(certificate, server.http) as http:
-        yield {"grpc": grpc.address, "http": http.address}
+def gateway(certificate, address, protocol) -> Iterator[str]:
+    """The address of TLS before the real server, whose HTTP port has none of its own."""
+    application = "h2" if protocol == "grpc" else "http/1.1"
+    with TLSGateway(certificate, address, application) as running:
+        yield running.address

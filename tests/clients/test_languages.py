@@ -66,9 +66,9 @@ def test_the_cases_have_rows_to_pad(expected):
     assert lengths("no tags at all") == [0, 0]
 
 
-def test_answers(tag, server, expected):
+def test_answers(tag, address, expected):
     for case in CASES:
-        done = tag("--server", server.grpc, *arguments_of(case))
+        done = tag("--server", address, *arguments_of(case))
         if "error" in case:
             assert (done.returncode, done.stdout) == (1, ""), case["name"]
             assert status_in(done.stderr) == case["error"], case["name"]
@@ -78,9 +78,9 @@ def test_answers(tag, server, expected):
             assert lines(done.stdout) == expected[case["name"]], case["name"]
 
 
-def test_images_are_sent_in_batches_and_a_bad_one_fails_its_own(tag, server, expected):
+def test_images_are_sent_in_batches_and_a_bad_one_fails_its_own(tag, address, expected):
     images = ["apple.png", "README.md", "missing.png", "apple.png"]
-    done = tag("--server", server.grpc, "--batch", 1, *images)
+    done = tag("--server", address, "--batch", 1, *images)
     assert done.returncode == 1
     assert lines(done.stdout) == 2 * expected["one image"]
     bad, missing = done.stderr.splitlines()
@@ -121,8 +121,8 @@ def test_a_call_has_a_deadline(tag, transport_server):
 
 
 def test_tls(tag, gateway, certificate, expected):
-    done = tag("--server", gateway["grpc"], "--ca", certificate[0], "apple.png")
+    done = tag("--server", gateway, "--ca", certificate[0], "apple.png")
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout) == expected["one image"]
-    done = tag("--server", gateway["grpc"], "--timeout", 2, "apple.png")
+    done = tag("--server", gateway, "--timeout", 2, "apple.png")
     assert (done.returncode, done.stdout) == (1, "")

@@ -11,13 +11,14 @@ class TLSGateway:
 
     certificate: files of the certificate and its key, PEM.
     upstream: "host:port".
+    application: what ALPN agrees on: "h2" for gRPC, which insists on it, or "http/1.1".
     """
 
-    def __init__(self, certificate: tuple[Path, Path], upstream: str):
+    def __init__(self, certificate: tuple[Path, Path], upstream: str, application: str):
         self._upstream = upstream.rsplit(":", 1)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(*certificate)
-        self._context.set_alpn_protocols(["h2", "http/1.1"])  # gRPC insists on the first
+        self._context.set_alpn_protocols([application])
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 

@@ -1,7 +1,9 @@
-"""A small gRPC server that misbehaves as told."""
+"""Small servers that misbehave as told, one per protocol."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 from ram_client.protocol import TAG_OUTPUTS
@@ -70,3 +72,55 @@ def infer_response(rows):
         response.outputs.add(name=name, datatype=datatype, shape=[rows, width])
         response.raw_output_contents.append(bytes(4 * rows * width))
     return response
+
+
+class HTTPTransportServer:
+    """The same over HTTP."""
+
+    def __init__(self):
+        self.failures = 0
+        self.calls = 0
+        self._answering = threading.Event()
+        self._answering.set()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                outer.calls += 1
+                outer._answering.wait()
+                if outer.calls <= outer.failures:
+                    self.answer(503, {"error": "Exceeds maximum queue size"})
+                else:
+                    outputs = [
+                        {
+                            "name": name,
+                            "shape": [1, int(name == "count")],
+                            "data": [0][: name == "count"],
+                        }
+                        for name in TAG_OUTPUTS
+                    ]
+                    self.answer(200, {"outputs": outputs})
+
+            def answer(self, status, body):
+                text = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = f"127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def hang(self):
+        self._answering.clear()
+
+    def stop(self):
+        self._answering.set()
+        self._server.shutdown()
+        self._server.server_close()
