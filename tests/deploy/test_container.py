@@ -72,8 +72,9 @@ def test_a_dockerfile_linter_finds_nothing():
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_the_compose_file_is_one_by_composes_own_schema():
-    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+@pytest.mark.parametrize("file", [COMPOSE, DEPLOY / "gateway" / "compose.yaml"])
+def test_a_compose_file_is_one_by_composes_own_schema(file):
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
     assert done.returncode == 0, done.stdout
 
 

@@ -17,7 +17,17 @@ from ram_triton.cli import COMMANDS, load, parser_of
 from ram_triton.repository.layout import DEFAULT_REPOSITORY, MODELS, OPTIONAL_MODELS
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".", "docs", "deploy", "loadtest", "clients", "clients/*", "build/demo", "build/demo/*")
+FOLDERS = (
+    ".",
+    "docs",
+    "deploy",
+    "deploy/*",
+    "loadtest",
+    "clients",
+    "clients/*",
+    "build/demo",
+    "build/demo/*",
+)
 PAGES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.md"))
 MAKEFILE = (ROOT / "Makefile").read_text()
 README = ROOT / "README.md"
