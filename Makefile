@@ -48,12 +48,12 @@ $(VENV)/.installed-%: pyproject.toml build/constraints.txt
 demo: $(DEMO)/ram/1/manifest.json ## Serve a small demo model, tag pictures, stop
 	@$(RAM) demo --repository $(DEMO)
 
-#: [REPOSITORY=DIR HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 ARGS=--verbose]
+#: [REPOSITORY=DIR HTTP_PORT=8000 GRPC_PORT=8001 METRICS_PORT=8002 HEALTH_PORT=8003 ARGS=--verbose]
 serve: $(call needs,cpu) ## Serve a repository on this CPU until Ctrl-C
 ifeq ($(value REPOSITORY),model_repository)
 	@test -f model_repository/ram/1/manifest.json || $(INSTALL_DEMO) model_repository
 endif
-	@$(RAM) serve $(call options,repository http-port grpc-port metrics-port) $(ARGS)
+	@$(RAM) serve $(call options,repository http-port grpc-port metrics-port health-port) $(ARGS)
 
 #: [REPOSITORY=DIR PROFILE=gpu]
 doctor: $(call needs,cpu) ## Report what is right and wrong with a repository here
@@ -92,7 +92,7 @@ test-gpu: $(call needs,test) ## Run the GPU's tests, then time TensorRT beside P
 	@$(RUN) -m experiments.gpu --json runs/gpu.json $(call options,checkpoint engine precision)
 
 ##@ Measure
-.PHONY: bench load
+.PHONY: bench load soak
 # The demo's model, unless something of another was given.
 BENCH_DEMO := $(if $(filter-out file,$(origin REPOSITORY))$(value CHECKPOINT)$(value SERVER),,$(DEMO)/ram/1/manifest.json)
 #: [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8"]
@@ -105,6 +105,10 @@ load: $(call needs,load) ## Load-test the server that runs, for 30 s, answers ch
 	@$(VENV)/bin/locust --config loadtest/locust.conf --locustfile loadtest/locustfile.py \
 		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
 		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
+
+#: [MINUTES=30 ARGS="--kill-every 5"]
+soak: $(call needs,load) $(DEMO)/ram/1/manifest.json ## Serve the demo for long, with faults: does anything drift?
+	@$(RUN) -m experiments.soak --repository $(DEMO) $(call options,minutes) $(ARGS)
 
 ##@ Train
 .PHONY: labels train evaluate train-demo

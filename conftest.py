@@ -2,7 +2,7 @@
 
 import signal
 
-pytest_plugins = ["support.pipeline", "support.training_run"]
+pytest_plugins = ["support.pipeline", "support.training_run", "support.supervised"]
 
 # What a shell puts into the background ignores SIGINT, and so do its children: those that the tests
 # interrupt would not notice.

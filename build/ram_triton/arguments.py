@@ -67,8 +67,8 @@ def add_repository(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def add_ports(parser: argparse.ArgumentParser) -> None:
-    """Add `--http-port`, `--grpc-port` and `--metrics-port`, by default Triton's own."""
-    for kind, default in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+    """Add `--http-port` and so on, by default Triton's own and the one after them."""
+    for kind, default in (("http", 8000), ("grpc", 8001), ("metrics", 8002), ("health", 8003)):
         parser.add_argument(
             f"--{kind}-port",
             type=port,

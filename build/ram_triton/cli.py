@@ -24,7 +24,7 @@ COMMANDS = {
     "plans": "make TensorRT plans on the GPU that will run them",
     "verify": "compare a repository or a server with its checkpoint in PyTorch",
     "doctor": "report what is right and wrong with a repository on this machine",
-    "serve": "serve a repository on this machine's CPU until Ctrl-C",
+    "serve": "serve a repository until Ctrl-C, and bring it back if it fails",
     "demo": "serve a repository, tag some pictures, stop the server",
     "bench": "measure PyTorch, the engine and the server in one run",
     "train": "train a RAM as a configuration file specifies",

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import STAGING_PREFIX
 from ram_triton.server import LOOPBACK, Ports, TritonServer
+from ram_triton.server.folder import PREFIX
+from ram_triton.server.processes import kill_all_with
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +33,14 @@ def serve(tmp_path):
         return subprocess.Popen(
             [
                 *(sys.executable, "-m", "ram_triton", "serve", "--repository", repository),
-                *(*arguments, "--log", tmp_path / "triton.log", *options),
+                *(
+                    *arguments,
+                    "--log",
+                    tmp_path / "triton.log",
+                    "--key-file",
+                    tmp_path / "key",
+                    *options,
+                ),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -190,3 +200,71 @@ def test_a_damaged_manifest_is_reported_in_a_line(serve, tmp_path):
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert stderr == f"ram-triton serve: {manifest}: is damaged: run 'make model' again\n"
+
+
+def loads_its_first_model(log, folder):
+    return log.exists() and "loading: ram" in log.read_text()
+
+
+def has_shared_memory(log, folder):
+    return any(any(Path("/dev/shm").glob(f"{path.name}-*")) for path in folder.glob(f"{PREFIX}*"))
+
+
+def has_a_folder(log, folder):
+    return any(folder.glob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("happens", [has_a_folder, loads_its_first_model, has_shared_memory])
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_at_any_moment_of_the_start_or_twice_leaves_nothing(
+    serve, repository, tmp_path, monkeypatch, happens, signals
+):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    process = serve(repository, Ports.free())
+    try:
+        while not happens(tmp_path / "triton.log", folder):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        (own,) = folder.glob(f"{PREFIX}*")
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.endswith("ram-triton serve: stopped\n") and "Ready" not in stdout
+    assert list(folder.iterdir()) == []
+    assert list(Path("/dev/shm").glob(f"{own.name}-*")) == []
+    assert kill_all_with(own.name) == []
+
+
+def test_of_two_starts_at_once_one_goes_on_and_the_other_says_why_not(serve, repository):
+    ports = Ports.free()
+    processes = [serve(repository, ports) for _ in range(2)]
+    try:
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.02)
+        loser, winner = sorted(processes, key=lambda process: process.poll() is None)
+        assert winner.poll() is None
+        stdout, stderr = loser.communicate()
+        winner.send_signal(signal.SIGINT)
+        winner.communicate(timeout=120)
+    finally:
+        for process in processes:
+            process.kill()
+    assert (loser.returncode, winner.returncode) == (1, 0)
+    assert f"port {ports.http} is taken" in stderr and stderr.count("\n") == 1
+    assert "Ready" not in stdout
+
+
+@pytest.mark.parametrize("options", [["--address", "0.0.0.0"], ["--", "--grpc-address=0.0.0.0"]])
+def test_the_wheels_server_is_kept_on_loopback_unless_its_risk_is_accepted(
+    serve, repository, options
+):
+    process = serve(repository, Ports.free(), *options)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1 and stderr.count("\n") == 1
+    assert stderr.startswith("ram-triton serve: tritonserver 24.10 has known vulnerabilities")
+    assert "--accept-known-vulnerabilities" in stderr

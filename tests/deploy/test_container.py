@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import yaml
 from dockerfile_parse import DockerfileParser
-from ram_triton import server as triton_server
 from ram_triton.doctor.memory import check_shared_memory
 from ram_triton.doctor.repository_view import RepositoryView
 from ram_triton.repository.layout import GPU, OPENVINO_BACKEND
+from ram_triton.server.installation import Installation
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -51,9 +51,12 @@ def service():
 @pytest.fixture(scope="module")
 def tritonservers_flags():
     """The flags that the real tritonserver says it knows."""
-    server = triton_server._wheel() / "tritonserver" / "bin" / "tritonserver"
+    wheel = Installation.find()
     done = subprocess.run(
-        [server, "--help"], capture_output=True, text=True, env=triton_server._environment()
+        [wheel.program, "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | wheel.environment,
     )
     return set(FLAG.findall(done.stdout + done.stderr))
 
@@ -195,11 +198,16 @@ def test_make_plans_runs_with_what_the_image_holds(instructions, tmp_path):
 
 
 def test_tritonserver_knows_every_flag_that_it_is_given(instructions, service, tritonservers_flags):
-    (line,) = [line for line in START.read_text().splitlines() if "exec tritonserver" in line]
-    given = set(FLAG.findall(line)) | {word.split("=")[0] for word in service["command"][1:]}
+    given = {word.split("=")[0] for word in service["command"][1:]}
     given |= {word.split("=")[0] for word in json.loads(values(instructions, "CMD")[-1])[1:]}
-    assert {"--model-repository", "--model-control-mode", "--allow-metrics"} <= given
+    assert {"--model-control-mode", "--allow-metrics"} <= given
     assert given <= tritonservers_flags
+
+
+def test_the_start_script_starts_the_supervisor_as_it_is_to_be_called():
+    (call,) = re.findall(r"^exec ram-triton (.*?) -- ", START.read_text(), re.M | re.S)
+    told = tool("ram-triton", "serve", "--help").stdout
+    assert set(FLAG.findall(call)) <= set(FLAG.findall(told)) and "--address 0.0.0.0" in call
 
 
 def test_compose_builds_and_mounts_what_is_there(instructions, service):

@@ -10,7 +10,7 @@ import tritonclient.http as http
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess, select
-from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, tags_of
+from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, statistics, tags_of
 from tritonclient.utils import InferenceServerException
 
 ALL = [f"tag {index}" for index in range(40)]
@@ -177,9 +177,9 @@ def test_many_wrong_requests_do_not_stop_the_server(client, pictures):
     assert ask_open(client, pictures[:1], ALL, threshold=0)["count"] == 40
 
 
-def test_the_encoder_is_rams_own(client, pictures):
+def test_the_encoder_is_rams_own(server, client, pictures):
     def inferences(model):
-        return client.get_inference_statistics(model).model_stats[0].inference_count
+        return statistics(server, client, model).inference_count
 
     before = inferences("ram_encoder"), inferences("ram_head")
     ask_open(client, pictures[:2], ["tag 1"])

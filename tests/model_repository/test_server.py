@@ -11,7 +11,7 @@ import pytest
 import tritonclient.grpc as grpc
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.server_code import TagOptions, preprocess, select, sigmoid
-from support.requests_to_ram import ask, infer_inputs, tags_of
+from support.requests_to_ram import ask, infer_inputs, statistics, tags_of
 from tritonclient.utils import InferenceServerException
 
 MAX_BATCH = 32
@@ -76,9 +76,9 @@ def test_any_selection_of_outputs_can_be_requested(client, pictures, outputs):
     assert set(ask(client, pictures[:1], outputs=outputs)) == set(outputs)
 
 
-def test_a_request_for_the_embedding_alone_does_not_run_the_head(client, pictures):
+def test_a_request_for_the_embedding_alone_does_not_run_the_head(server, client, pictures):
     def head_inferences():
-        return client.get_inference_statistics("ram_head").model_stats[0].inference_count
+        return statistics(server, client, "ram_head").inference_count
 
     before = head_inferences()
     ask(client, pictures[:1], outputs=("embedding",))
@@ -164,7 +164,7 @@ def test_an_image_over_the_limits_is_refused(client, encode):
     assert "over the limit of 20971520 (max_bytes)" in refusal(client, [b"BM" + bytes(21_000_000)])
 
 
-def test_bad_images_fail_alone_among_requests_that_are_batched_together(client, pictures):
+def test_bad_images_fail_alone_among_requests_that_are_batched_together(server, client, pictures):
     """More requests than the server takes at once, so that the dynamic batcher joins them."""
     images = [b"broken" if index % 5 == 3 else pictures[index % 5] for index in range(100)]
     expected = [tags_of(ask(client, [picture])) for picture in pictures[:5]]
@@ -175,7 +175,7 @@ def test_bad_images_fail_alone_among_requests_that_are_batched_together(client, 
         except InferenceServerException as error:
             return error.status()
 
-    before = preprocessed(client)
+    before = preprocessed(server, client)
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(answer, images))
     for index, answered in enumerate(answers):
@@ -183,15 +183,15 @@ def test_bad_images_fail_alone_among_requests_that_are_batched_together(client, 
             assert answered == "StatusCode.INVALID_ARGUMENT"
         else:
             assert [tag[3] for tag in answered] == [tag[3] for tag in expected[index % 5]]
-    requests, executions = np.subtract(preprocessed(client), before)
+    requests, executions = np.subtract(preprocessed(server, client), before)
     assert executions < requests == 100, "no requests were batched: the test shows nothing"
 
 
-def preprocessed(client):
+def preprocessed(server, client):
     """How many images the preprocessor was given, and in how many batches."""
-    statistics = client.get_inference_statistics("ram_preprocess").model_stats[0]
-    failed = statistics.inference_stats.fail.count
-    return statistics.inference_count + failed, statistics.execution_count
+    model = statistics(server, client, "ram_preprocess")
+    failed = model.inference_stats.fail.count
+    return model.inference_count + failed, model.execution_count
 
 
 def post(server, path, body):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tritonclient.grpc as grpc
+from ram_triton.server.access import grpc_headers
 
 TYPES = {"threshold": (np.float32, "FP32"), "top_k": (np.int32, "INT32")}
 TAG_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "count")
@@ -38,6 +39,17 @@ def ask(client, images: Sequence[bytes], outputs=TAG_OUTPUTS, **options) -> dict
     return {name: result.as_numpy(name) for name in outputs}
 
 
+def open_inputs(images, labels, labels_zh=None, **options) -> list[grpc.InferInput]:
+    """Make the inputs of a request to `ram_open`."""
+    inputs = infer_inputs(images, **options)
+    for name, names in (("labels", labels), ("labels_zh", labels_zh)):
+        if names is not None:
+            array = np.array([n if isinstance(n, bytes) else n.encode() for n in names], np.object_)
+            inputs.append(grpc.InferInput(name, [len(array)], "BYTES"))
+            inputs[-1].set_data_from_numpy(array)
+    return inputs
+
+
 def ask_open(
     client,
     images: Sequence[bytes],
@@ -47,12 +59,7 @@ def ask_open(
     **options,
 ) -> dict[str, np.ndarray]:
     """Send one request to `ram_open` and return its outputs by name."""
-    inputs = infer_inputs(images, **options)
-    for name, names in (("labels", labels), ("labels_zh", labels_zh)):
-        if names is not None:
-            array = np.array([n if isinstance(n, bytes) else n.encode() for n in names], np.object_)
-            inputs.append(grpc.InferInput(name, [len(array)], "BYTES"))
-            inputs[-1].set_data_from_numpy(array)
+    inputs = open_inputs(images, labels, labels_zh, **options)
     requested = [grpc.InferRequestedOutput(name) for name in OPEN_OUTPUTS]
     result = client.infer("ram_open", inputs, outputs=requested, client_timeout=timeout)
     return {name: result.as_numpy(name) for name in OPEN_OUTPUTS}
@@ -65,6 +72,12 @@ def tags_of(outputs: dict[str, np.ndarray], row: int = 0) -> list[tuple[str, str
     return [
         (en.decode(), zh.decode(), score, id) for en, zh, score, id in zip(*columns, strict=True)
     ]
+
+
+def statistics(server, client, model):
+    """Triton's `ModelStatistics` of a model, which it shows to who has the server's key."""
+    headers = grpc_headers(server.key)
+    return client.get_inference_statistics(model, headers=headers).model_stats[0]
 
 
 def _bytes(rows: Sequence[Sequence[bytes]]) -> np.ndarray:

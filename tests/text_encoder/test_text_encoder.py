@@ -18,7 +18,7 @@ from ram_triton.server_code import LabelText, Memory, pad, preprocess, sigmoid
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.templates import choose_templates, ram_templates, read_templates
 from support.pipeline import run_command
-from support.requests_to_ram import ask, ask_open, tags_of
+from support.requests_to_ram import ask, ask_open, statistics, tags_of
 from support.tiny_clip import WIDTH, save_for_open_clip, save_for_transformers, tiny_clip
 from transformers import CLIPTokenizer
 from tritonclient.utils import InferenceServerException
@@ -63,11 +63,14 @@ def open_repository(repository, clip_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def open_client(open_repository):
-    with (
-        TritonServer(open_repository) as server,
-        grpc.InferenceServerClient(server.grpc) as client,
-    ):
+def open_server(open_repository):
+    with TritonServer(open_repository) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def open_client(open_server):
+    with grpc.InferenceServerClient(open_server.grpc) as client:
         yield client
 
 
@@ -76,8 +79,10 @@ def picture(picture_files):
     return picture_files[0].read_bytes()
 
 
-def encoder_inferences(client):
-    return client.get_inference_statistics("ram_open_text_encoder").model_stats[0].inference_count
+@pytest.fixture(scope="module")
+def encoder_inferences(open_server, open_client):
+    """How many inferences the text encoder has made."""
+    return lambda: statistics(open_server, open_client, "ram_open_text_encoder").inference_count
 
 
 def test_it_is_loaded_first_in_a_process_of_its_own():
@@ -155,19 +160,23 @@ def test_scores_are_those_of_transformers_embeddings(open_client, picture, model
     assert len({round(answered[name][0], 6) for name in UNKNOWN}) > 1, "the names make a difference"
 
 
-def test_the_same_names_cost_the_text_encoder_nothing_again(open_client, picture):
+def test_the_same_names_cost_the_text_encoder_nothing_again(
+    open_client, picture, encoder_inferences
+):
     names = [f"thing {number}" for number in range(30)]
-    before = encoder_inferences(open_client)
+    before = encoder_inferences()
     first = ask_open(open_client, [picture], names, threshold=0)
-    once = encoder_inferences(open_client)
+    once = encoder_inferences()
     again = ask_open(open_client, [picture], [n.upper() for n in names], threshold=0)
     assert once > before
-    assert encoder_inferences(open_client) == once
+    assert encoder_inferences() == once
     assert again["scores"].tolist() == first["scores"].tolist()
 
 
-def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(open_client, picture):
-    before = encoder_inferences(open_client)
+def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(
+    open_client, picture, encoder_inferences
+):
+    before = encoder_inferences()
     answered = []
     with ThreadPoolExecutor(4) as threads:
 
@@ -179,7 +188,7 @@ def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(ope
             return done
 
         many = [send("many", [f"{animal} {n}" for n in range(100)]) for animal in ("newt", "toad")]
-        while encoder_inferences(open_client) < before + 4:
+        while encoder_inferences() < before + 4:
             assert not answered
         few = [send("known", ["tag 1"]), send("few", ["axolotl"])]
         assert [done.result()["count"].item() for done in (*many, *few)] == [100, 100, 1, 1]

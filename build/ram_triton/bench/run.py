@@ -200,7 +200,10 @@ def run(settings: Settings, log: Callable[[str], None], show: Show) -> Result:
         f"{settings.turns * settings.seconds / 60:.1f} minutes, more if a request takes longer"
     )
     random = np.random.default_rng(settings.seed)
-    with running_server(settings) as (server, address), Deployment(address) as deployment:
+    with (
+        running_server(settings) as (server, address),
+        Deployment(address, server.key if server else None) as deployment,
+    ):
         candidates, agreement, precision = make_candidates(settings, inputs, deployment)
         multiply, per_product = matrix_product(precision, inputs.device.name, settings.shrink)
         product = product_candidate(multiply, precision)

@@ -1,4 +1,4 @@
-"""Serve a model repository on this machine's CPU until Ctrl-C.
+"""Serve a model repository until Ctrl-C, and bring the service back by itself if it fails.
 
 Triton's own log goes into a file. Options after `--` are tritonserver's.
 """
@@ -8,11 +8,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from ram_triton.arguments import add_ports, add_repository
+from ram_triton.arguments import add_ports, add_repository, not_negative, positive
 from ram_triton.files import short
-from ram_triton.repository.layout import DEMO_IMAGES, PROJECT
-from ram_triton.server import Ports, TritonServer
+from ram_triton.repository.layout import CPU, DEMO_IMAGES, PROFILES, PROJECT
+from ram_triton.server import LOOPBACK, Ports, TritonServer
 
+CONTROL = "--model-control-mode"
+STDOUT = 1  # its descriptor
 LOGS = PROJECT / "runs" / "serve"
 
 
@@ -20,14 +22,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_repository(parser, "model repository to serve")
     add_ports(parser)
-    parser.add_argument(
+    add = parser.add_argument
+    add("--address", default=LOOPBACK, help="where to listen (default: %(default)s)")
+    add(
+        "--accept-known-vulnerabilities",
+        action="store_true",
+        help="listen elsewhere than on loopback though tritonserver is older than 26.07",
+    )
+    add("--profile", choices=PROFILES, default=CPU, help="(%(default)s)")
+    add(
         "--log",
         type=Path,
         metavar="FILE",
         help="where Triton's log goes (default: triton-PORT.log in the project's runs/serve)",
     )
-    parser.add_argument("--verbose", action="store_true", help="print Triton's log as well")
-    parser.add_argument(
+    add("--verbose", action="store_true", help="print Triton's log as well")
+    add(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the key of Triton's restricted APIs, made if it is missing; the variable "
+        "RAM_TRITON_KEY goes first (default: key in the project's runs/serve)",
+    )
+    add(
+        "--grace",
+        type=not_negative,
+        default=30.0,
+        metavar="SECONDS",
+        help="in which running requests may end (%(default)g)",
+    )
+    add(
+        "--attempts",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="restarts in a row before giving up (%(default)s)",
+    )
+    add(
+        "--no-reload",
+        action="store_true",
+        help="if a model's process dies start the whole server again, instead of the model alone",
+    )
+    add(
         "triton_arguments",
         nargs="*",
         metavar="-- TRITON_ARGUMENT",
@@ -38,28 +74,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes, which is how it is meant to end."""
     from ram_triton.repository.repository import Repository
+    from ram_triton.server import access
+    from ram_triton.server.installation import Installation
+    from ram_triton.server.log import LineWriter
+    from ram_triton.server.stopping import Stopping
+    from ram_triton.server.supervisor import Policy, Supervisor
 
-    Repository(arguments.repository).require_manifest()
-    ports = Ports(arguments.http_port, arguments.grpc_port, arguments.metrics_port)
-    log = arguments.log or LOGS / f"triton-{ports.http}.log"
-    server = TritonServer(
-        arguments.repository,
-        ports,
-        log=print if arguments.verbose else lambda line: None,
-        log_file=log,
-        progress=print,
-        arguments=tuple(arguments.triton_arguments),
-    )
-    print(f"Loading {len(server.models())} models of {short(arguments.repository)}")
-    print(f"Triton's log: {short(log)}")
-    try:
-        with server:
-            print(f"Ready: gRPC {server.grpc}, HTTP {server.http}, metrics {server.metrics}")
-            print(f"Try: {example(server.grpc)}")
-            print("Ctrl-C stops the server.")
-            server.wait()
-    except KeyboardInterrupt:
-        print("ram-triton serve: stopped")
+    say = LineWriter(STDOUT)
+    with Stopping() as stopping:
+        Repository(arguments.repository).require_manifest()
+        if not arguments.accept_known_vulnerabilities:
+            release = Installation.find().release
+            access.require_safe_address(arguments.address, arguments.triton_arguments, release)
+        ports = Ports(
+            arguments.http_port,
+            arguments.grpc_port,
+            arguments.metrics_port,
+            arguments.health_port,
+        )
+        log = arguments.log or LOGS / f"triton-{ports.http}.log"
+        given = arguments.triton_arguments
+        chooses_control = any(option.startswith(CONTROL) for option in given)
+        policy = Policy(
+            attempts=arguments.attempts,
+            grace=arguments.grace,
+            can_reload=not (arguments.no_reload or chooses_control),
+        )
+        server = TritonServer(
+            arguments.repository,
+            ports,
+            log=say if arguments.verbose else lambda line: None,
+            log_file=log,
+            progress=say,
+            arguments=(*(() if chooses_control else policy.options), *given),
+            address=arguments.address,
+            profile=arguments.profile,
+            key=access.read_key(arguments.key_file or access.KEY_FILE),
+        )
+        say(f"Loading {len(server.models())} models of {short(arguments.repository)}")
+        say(f"Triton's log: {short(log)}")
+
+        def announce() -> None:
+            say(f"Ready: gRPC {server.grpc}, HTTP {server.http}, metrics {server.metrics}")
+            say(f"Try: {example(server.grpc)}")
+            say("Ctrl-C stops the server.")
+
+        def report(line: str) -> None:
+            say(f"ram-triton serve: {line}")
+
+        Supervisor(server, report, announce, stopping, policy).run()
+    say("ram-triton serve: stopped")
     return 0
 
 

@@ -18,6 +18,7 @@ from ram_triton.engines.openvino import PRECISION
 from ram_triton.errors import ServerError
 from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS, INT8_LIMITS, Limits
 from ram_triton.repository.layout import INT8_GRAPH, LABELS, OPENVINO_BACKEND, graph_steps
+from ram_triton.server.access import find_key, grpc_headers
 
 OPEN_MODEL = MODEL + OPEN_SUFFIX
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
@@ -37,11 +38,13 @@ class Deployment:
 
     Attributes:
         address: the server's gRPC endpoint, `host:port`.
+        key: of its statistics; None takes that of `make serve`, if there is one.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, key: str | None = None) -> None:
         """Connect on first use."""
         self.address = address
+        self.key = key
         self._triton = InferenceServerClient(address, channel_args=channel_arguments(RETRIES))
 
     def __enter__(self) -> "Deployment":
@@ -87,8 +90,12 @@ class Deployment:
 
     def statistics(self, model: str) -> Any:
         """Return Triton's `InferStatistics` of a model: counts and nanoseconds since its start."""
+        key = self.key or find_key()
+        headers = grpc_headers(key) if key else None
         with self._translated():
-            answer = self._triton.get_inference_statistics(model, client_timeout=TIMEOUT)
+            answer = self._triton.get_inference_statistics(
+                model, headers=headers, client_timeout=TIMEOUT
+            )
         (found,) = answer.model_stats
         return found.inference_stats
 

@@ -19,6 +19,10 @@ class RequestError(ValueError):
     """An input cannot be used; the message starts with the input's name."""
 
 
+class UnavailableError(Exception):
+    """The server cannot take the request now; another can, or this one later."""
+
+
 def spell(name: str) -> str:
     """Return a name as sentences for a text encoder contain it.
 
@@ -79,6 +83,8 @@ def _answer(request: Any, answer: Callable[[dict[str, np.ndarray]], Tensors]) ->
         return pb_utils.InferenceResponse(tensors)
     except RequestError as error:
         failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    except UnavailableError as error:
+        failure = pb_utils.TritonError(str(error), pb_utils.TritonError.UNAVAILABLE)
     except Exception as error:  # if one left `execute`, it would fail the whole batch
         text = f"{type(error).__name__}: {error}"
         failure = pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from .decoder import Decoder
+from .draining import refuse_if_draining
 from .encoded_image import ImageLimits
 from .preprocess import preprocess_batch
 from .request import answer_each
@@ -26,6 +27,7 @@ class TritonPythonModel:
     def answer(self, inputs):
         """Return the pixels of one request's images."""
         images = inputs["image"][:, 0]
+        refuse_if_draining("ram_preprocess", images)
         preprocess_one = self.decoder.preprocess
         return {"pixels": preprocess_batch(images, self.image_size, self.limits, preprocess_one)}
 

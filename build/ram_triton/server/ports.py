@@ -1,0 +1,63 @@
+"""The TCP ports of a server: free ones, taken ones, and a reservation until it listens."""
+
+import contextlib
+import socket
+from dataclasses import dataclass
+
+from ram_triton.errors import ServerError
+
+LOOPBACK = "127.0.0.1"
+TRITONS = ("http", "grpc", "metrics")  # the other is the supervisor's, over all starts
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The TCP ports of a server: three of Triton's, and one of its supervisor."""
+
+    http: int = 8000
+    grpc: int = 8001
+    metrics: int = 8002
+    health: int = 8003
+
+    @classmethod
+    def free(cls) -> "Ports":
+        """Ports that nobody listens on just now."""
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
+            for listener in sockets:
+                listener.bind((LOOPBACK, 0))
+            return cls(*(listener.getsockname()[1] for listener in sockets))
+
+    def taken(self) -> list[int]:
+        """Those of the ports that somebody listens on already."""
+        return [number for number in vars(self).values() if _is_taken(number)]
+
+    def reserve(self) -> contextlib.ExitStack:
+        """Keep other servers of ours off Triton's ports until the result is closed.
+
+        Tritonserver listens only after it has loaded its models. Until then a second server would
+        take the first one's answers for its own.
+
+        Raises:
+            ServerError: somebody listens on a port, or has reserved it.
+        """
+        with contextlib.ExitStack() as stack:
+            for kind in TRITONS:
+                number = getattr(self, kind)
+                name = stack.enter_context(socket.socket(socket.AF_UNIX))
+                try:
+                    name.bind(f"\0ram-triton-port-{number}")  # the kernel frees it with the process
+                    taken = _is_taken(number)
+                except OSError:
+                    taken = True
+                if taken:
+                    raise ServerError(
+                        f"port {number} is taken: stop what listens there, or choose another by "
+                        f"--{kind}-port (make: {kind.upper()}_PORT=)"
+                    )
+            return stack.pop_all()
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0

@@ -1,0 +1,96 @@
+"""Processes as /proc shows them: a server's Python models, and what a dead one left running."""
+
+import contextlib
+import os
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+STUB = b"triton_python_backend_stub"
+# The file that a stub serves: model.py, or the graph that a backend in Python runs.
+MODEL_FILE = re.compile(rb"/(\w+)/\d+/[^/]+")
+ZOMBIE, STOPPED, GONE = "Z", "T", ""
+
+
+@dataclass(frozen=True)
+class Stub:
+    """The process of one instance of a Python model.
+
+    Attributes:
+        id: of the process.
+        model: its name.
+        region: name of its shared memory in /dev/shm.
+    """
+
+    id: int
+    model: str
+    region: str
+
+
+def stubs(server: int) -> list[Stub]:
+    """Return the Python models' processes of a tritonserver; those that have ended are left out."""
+    found = []
+    for child in children(server):
+        arguments = command_line(child)
+        if len(arguments) < 3 or not arguments[0].endswith(STUB):
+            continue
+        if model := MODEL_FILE.search(arguments[1]):
+            found.append(Stub(child, model[1].decode(), arguments[2].decode()))
+    return found
+
+
+def children(process: int) -> list[int]:
+    """Return the ids of a process's children, of all its threads."""
+    found: list[int] = []
+    for file in (PROC / str(process) / "task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just gone
+            found += map(int, file.read_text().split())
+    return found
+
+
+def command_line(process: int) -> list[bytes]:
+    """Return a process's arguments; none if it has ended."""
+    with contextlib.suppress(OSError):
+        return (PROC / str(process) / "cmdline").read_bytes().split(b"\0")
+    return []
+
+
+def state(process: int) -> str:
+    """Return the letter of a process's state, such as `STOPPED`; `GONE` if it is not there."""
+    return next(iter(_fields(process)), GONE)
+
+
+def is_over(process: int) -> bool:
+    """Return whether a process has ended, whether or not its parent has noticed."""
+    return state(process) in (ZOMBIE, GONE)
+
+
+def start_time(process: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it has ended.
+
+    Together with its id this names a process for good: ids are used again.
+    """
+    fields = _fields(process)
+    return int(fields[19]) if fields and fields[0] != ZOMBIE else None
+
+
+def kill_all_with(text: str) -> list[int]:
+    """Kill this user's processes whose command line contains a text; returns their ids."""
+    killed = []
+    for folder in PROC.glob("[0-9]*"):
+        process = int(folder.name)
+        if process == os.getpid() or text.encode() not in b"\0".join(command_line(process)):
+            continue
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+    return killed
+
+
+def _fields(process: int) -> list[str]:
+    """Return what /proc/PID/stat has after the name, from the state on."""
+    with contextlib.suppress(OSError):
+        return (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+    return []

@@ -1,0 +1,36 @@
+"""Signals that end a server: the first in order, the second at once."""
+
+import signal
+from threading import Event
+from types import FrameType, TracebackType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopping:
+    """A context where a signal interrupts nothing, but sets an event.
+
+    Attributes:
+        asked: set by the first signal.
+        at_once: set by the second.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self.at_once = Event(), Event()
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        (self.at_once if self.asked.is_set() else self.asked).set()
