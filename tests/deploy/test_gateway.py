@@ -118,9 +118,13 @@ def secrets(tmp_path_factory) -> Path:
 
 @contextmanager
 def run_gateway(
-    secrets: Path, servers: list[Ports], changes: tuple[tuple[str, str], ...] = (), **options: bool
+    secrets: Path,
+    servers: list[Ports],
+    changes: tuple[tuple[str, str], ...] = (),
+    health: int = 200,
+    **options: bool,
 ) -> Iterator[Gateway]:
-    """Start the recipe in front of servers, with texts in it replaced."""
+    """Start the recipe in front of servers, with texts in it replaced; `health` is its answer."""
     text = (RECIPE / "envoy.yaml").read_text()
     for old, new in changes:
         assert old in text
@@ -152,7 +156,7 @@ def run_gateway(
                 [*command, "--log-level", "warning"], cwd=secrets.parent, stdout=log, stderr=log
             )
         try:
-            wait_for(lambda: process.poll() is None and gateway.http("GET", "/health")[0] == 200)
+            wait_for(lambda: process.poll() is None and gateway.http("GET", "/health")[0] == health)
             yield gateway
         finally:
             process.terminate()
@@ -386,6 +390,16 @@ def test_more_than_may_be_in_flight_are_refused(secrets, server):
     changes = (("max_requests: 512", "max_requests: 0"),)
     with run_gateway(secrets, [server.ports], changes) as gateway:
         assert gateway.infer(request_of("ram")) == "UNAVAILABLE"
+
+
+def test_servers_that_are_down_are_not_asked_even_if_they_are_the_most(secrets, server):
+    nobody = [Ports.free() for _ in range(3)]
+    with run_gateway(secrets, [*nobody, server.ports]) as gateway:
+        assert {gateway.infer(request_of("ram")) for _ in range(20)} == {"OK"}
+        assert {gateway.http("GET", "/v2/health/ready")[0] for _ in range(20)} == {200}
+    with run_gateway(secrets, nobody, health=503) as gateway:
+        assert gateway.infer(request_of("ram")) == "UNAVAILABLE"
+        assert gateway.http("GET", "/v2/health/ready")[0] == 503
 
 
 @pytest.fixture
