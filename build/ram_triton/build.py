@@ -22,12 +22,12 @@ from ram_triton.engines.onnxruntime import RoundedGraph
 from ram_triton.engines.openvino import CompiledGraph
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.engines.tagger import Array, Graph, Logits, Pixels, tag_all
-from ram_triton.files import sha256
 from ram_triton.graphs.export import export_encoder, export_head, export_open_head
 from ram_triton.graphs.half_precision import halve
 from ram_triton.graphs.int8 import MOST_PICTURES, quantise_pair, require_nncf
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
+from ram_triton.model.weight_files import digest
 from ram_triton.parity.compare import Agreement, HalfPrecision, compare
 from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
@@ -140,7 +140,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
     steps = Steps(say)
     with steps.step("load the checkpoint"):
         model = load_model(request.checkpoint, request.backbone, request.image_size)
-        checkpoint = {"name": request.checkpoint.name, "sha256": sha256(request.checkpoint)}
+        checkpoint = {"name": request.checkpoint.name, "sha256": digest(request.checkpoint)}
     variant = model.variant
     say(f"{request.checkpoint}: {variant}")
     vocabulary = read_vocabulary(request.vocabulary, variant.num_tags, request.default_threshold)

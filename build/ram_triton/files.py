@@ -66,6 +66,18 @@ def require_writable_file(path: Path) -> None:
     _require_writable(path.parent, path)
 
 
+def require_file(path: Path) -> None:
+    """Check that a file can be read, before any long work or import.
+
+    Raises:
+        FileError: it cannot.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from error
+
+
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a UTF-8 text file, with or without a byte order mark.
 

@@ -4,19 +4,25 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ram_triton.cli import COMMANDS
 
+ROOT = Path(__file__).parents[2]
 # Takes the place of a package that takes long to import: the signal comes meanwhile.
 SIGNALLED = "import os, signal\nos.kill(os.getpid(), signal.{})\nimport time\ntime.sleep(60)\n"
+# Of files that are there: a wrong path is reported before anything long is imported.
+CHECKPOINT = f"--checkpoint={__file__}"
+NAMES = ROOT / "build" / "demo" / "vocabulary"
+VOCABULARY = f"--vocabulary={NAMES}"
 ARGUMENTS = {
-    "model": ["--checkpoint=x", "--vocabulary=x"],
-    "vocabulary": ["--names=x", "--output=x", "--checkpoint=x", "--vocabulary=x"],
-    "text-encoder": ["--checkpoint=x"],
-    "verify": ["--checkpoint=x"],
-    "train": ["x"],
-    "evaluate": ["x"],
+    "model": [CHECKPOINT, VOCABULARY],
+    "vocabulary": [f"--names={NAMES}", "--output=x", CHECKPOINT, VOCABULARY],
+    "text-encoder": ["--checkpoint=.", "--repository=."],
+    "verify": [CHECKPOINT, "--repository=."],
+    "train": [__file__],
+    "evaluate": [__file__],
 }
 
 
@@ -31,8 +37,12 @@ def run(command, *arguments, **environment):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("command", ARGUMENTS)
-def test_a_signal_while_a_command_imports_is_one_line(command, name, tmp_path):
+def test_a_signal_while_a_command_imports_is_one_line(command, name, tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text(SIGNALLED.format(name))
+    (tmp_path / "config.json").touch()
+    (tmp_path / "ram" / "1").mkdir(parents=True)
+    (tmp_path / "ram" / "1" / "manifest.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
     done = run(command, *ARGUMENTS[command], PYTHONPATH=str(tmp_path))
     assert done.stderr.startswith(f"ram-triton {command}: interrupted, ")
     assert done.stderr.count("\n") == 1

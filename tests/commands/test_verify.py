@@ -157,7 +157,7 @@ def test_limits_that_the_manifest_lost_are_told(run, copied):
 
 
 def test_missing_files_are_told(run, tmp_path):
-    assert "no.pth: cannot be read" in run(checkpoint=tmp_path / "no.pth")[2][0]
+    assert "no.pth: no such file" in run(checkpoint=tmp_path / "no.pth")[2][0]
     assert "contains no images" in run("--images", tmp_path)[2][0]
 
 

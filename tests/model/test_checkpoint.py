@@ -1,6 +1,11 @@
 """Checkpoints, good and bad: what is told of them."""
 
+import argparse
+import json
 import pickle
+import subprocess
+import sys
+import zipfile
 
 import pytest
 import safetensors.torch
@@ -10,6 +15,7 @@ from ram_triton.model.checkpoint import load_model, published_name, read_weights
 from ram_triton.model.noise import published_variant
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import detect_variant
+from ram_triton.model.weight_files import digest
 from support.golden_checkpoint import golden_weights
 
 
@@ -59,11 +65,11 @@ def test_safetensors_and_half_precision_are_read(weights, tmp_path):
     assert load_model(path).label_embed.dtype == torch.float32
 
 
-def refusal(path, **requested):
+def refusal(path, about=None, **requested):
     with pytest.raises(CheckpointError) as refused:
         load_model(path, **requested)
     message = str(refused.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message
+    assert message.startswith(f"{about or path}: ") and "\n" not in message
     return message
 
 
@@ -75,8 +81,6 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path):
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("tags, tags, tags")
         assert "is not a" in refusal(tmp_path / name)
-    (tmp_path / "empty.pth").touch()
-    assert "is not a checkpoint" in refusal(tmp_path / "empty.pth")
 
 
 def test_a_truncated_file_is_refused_as_such(weights, save, tmp_path):
@@ -149,3 +153,173 @@ def test_names_that_are_no_text_and_shapes_that_no_ram_has_are_refused(weights, 
     assert "a RAM cannot have weights of these shapes" in refusal(
         save(weights | {table: torch.ones(1, 0)})
     )
+
+
+WRAPPERS = {
+    "published": lambda w: {"model": w},
+    "bare": lambda w: w,
+    "bare, with an epoch": lambda w: w | {"epoch": 3},
+    "DataParallel": lambda w: {"model": {f"module.{k}": v for k, v in w.items()}},
+    "DataParallel of a compiled model": lambda w: {
+        f"module._orig_mod.{k}": v for k, v in w.items()
+    },
+    "Lightning": lambda w: {
+        "epoch": 3,
+        "state_dict": {f"model.{k}": v for k, v in w.items()} | {"loss.weight": torch.ones(2)},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(2)}}}],
+        "hyper_parameters": {"lr": 1e-4},
+    },
+    "averaged by timm": lambda w: {"state_dict": worse(w), "state_dict_ema": w},
+    "averaged, of several processes": lambda w: {
+        "model": worse(w),
+        "model_ema": {f"module.{k}": v for k, v in w.items()},
+    },
+    "averaged by torch": lambda w: {
+        "model": {"n_averaged": torch.tensor(7)} | {f"module.{k}": v for k, v in w.items()}
+    },
+    "averaged, in a table of its own": lambda w: {
+        "model": worse(w),
+        "ema": {"decay": 0.999, "shadow": w},
+    },
+    "averaged beside the trained": lambda w: {
+        "state_dict": {f"model.{k}": v for k, v in worse(w).items()}
+        | {f"ema_model.{k}": v for k, v in w.items()}
+    },
+    "a schema is not an average": lambda w: {"model": w, "schema": worse(w)},
+}
+
+
+def worse(weights):
+    return {name: tensor + 1 for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_weights_are_found_in_what_trainings_wrap_them_in(weights, tmp_path, wrapper):
+    torch.save(WRAPPERS[wrapper](weights), tmp_path / "wrapped.pth")
+    found = read_weights(tmp_path / "wrapped.pth")
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
+    assert load_model(tmp_path / "wrapped.pth").variant.num_tags == 40
+
+
+def split(weights, folder, ending, save, index=True):
+    half = sorted(weights)[::2]
+    parts = [
+        {name: weights[name] for name in half},
+        {name: tensor for name, tensor in weights.items() if name not in half},
+    ]
+    names = [f"model-0000{number}-of-00002{ending}" for number in (1, 2)]
+    for name, part in zip(names, parts, strict=True):
+        save(part, folder / name)
+    if index:
+        placed = {k: name for name, part in zip(names, parts, strict=True) for k in part}
+        (folder / f"model{ending}.index.json").write_text(json.dumps({"weight_map": placed}))
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize(
+    ("ending", "save_file"), [(".safetensors", safetensors.torch.save_file), (".bin", torch.save)]
+)
+def test_a_folder_of_parts_is_read(weights, tmp_path, ending, save_file, index):
+    parts = split(weights, tmp_path, ending, save_file, index)
+    assert load_model(tmp_path).variant.num_tags == 40
+    whole = digest(tmp_path)
+    assert len(whole) == 64
+    if index:
+        assert load_model(tmp_path / f"model{ending}.index.json").variant.num_tags == 40
+        assert digest(tmp_path / f"model{ending}.index.json") == whole
+    save_file({"label_embed": torch.ones(2, 2)}, parts[1])
+    assert digest(tmp_path) != whole
+    parts[1].unlink()
+    assert refusal(tmp_path, about=parts[1]).endswith("00002-of-00002" + ending + ": no such file")
+
+
+def test_a_folder_with_one_checkpoint_is_that_and_with_two_is_refused(weights, tmp_path):
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
+    assert load_model(tmp_path).variant.num_tags == 40
+    assert digest(tmp_path) != digest(tmp_path / "model.safetensors")
+    safetensors.torch.save_file(weights, tmp_path / "other.safetensors")
+    assert "several checkpoints (model.safetensors, other.safetensors)" in refusal(tmp_path)
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
+    assert "contains no checkpoint" in refusal(tmp_path)
+    (tmp_path / "__0_0.distcp").touch()
+    assert "dcp_to_torch" in refusal(tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "../x.bin"}}')
+    message = refusal(tmp_path, about=tmp_path / "model.safetensors.index.json")
+    assert "is not an index" in message
+
+
+@pytest.mark.parametrize("name", ["renamed.pth", "renamed.ckpt", "renamed"])
+def test_a_name_does_not_decide_what_a_file_is(weights, save, tmp_path, name):
+    safetensors.torch.save_file(weights, tmp_path / name)
+    assert load_model(tmp_path / name).variant.num_tags == 40
+    assert load_model(save(weights, "renamed.safetensors")).variant.num_tags == 40
+
+
+OTHER_FILES = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n": "Git LFS pointer",
+    b"\n<!DOCTYPE html><html><title>Sign in</title>": "web page",
+    b"\xef\xbb\xbf<HTML>": "web page",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>": "XML",
+    b"": "is an empty file",
+    bytes(4096): "zeros",
+    b"\x1f\x8b\x08" + bytes(9): "gzip",
+    b"GGUF" + bytes(9): "quantised",
+    b'{"error": "not found"}': "JSON",
+    b"\x89HDF\r\n": "HDF5",
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("contents", OTHER_FILES)
+def test_what_is_not_a_checkpoint_is_named(tmp_path, contents, suffix):
+    path = tmp_path / f"other{suffix}"
+    path.write_bytes(contents)
+    assert OTHER_FILES[contents] in refusal(path)
+
+
+def test_archives_that_are_not_checkpoints_are_named(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pth")
+    assert "TorchScript archive" in refusal(tmp_path / "script.pth")
+    with zipfile.ZipFile(tmp_path / "images.pth", "w") as archive:
+        archive.writestr("photos/cat.jpg", b"")
+    assert "an archive with cat.jpg" in refusal(tmp_path / "images.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_needs_code_to_load_is_named_with_what_to_do(weights, tmp_path, zipped):
+    path = tmp_path / "args.pth"
+    contents = {"model": weights, "args": argparse.Namespace(lr=1e-4)}
+    torch.save(contents, path, _use_new_zipfile_serialization=zipped)
+    message = refusal(path)
+    assert "it contains a argparse.Namespace" in message and "if you trust" in message
+    command = message[message.index("import torch") : message.rindex('"')]
+    subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
+    assert load_model(tmp_path / "weights.pth").variant.num_tags == 40
+
+
+def test_quantised_weights_are_refused_as_such(weights, save):
+    name = "fc.weight"
+    quantised = torch.quantize_per_tensor(weights[name], 0.1, 0, torch.qint8)
+    assert "are quantised ('fc.weight' is qint8)" in refusal(save(weights | {name: quantised}))
+    for kind in (torch.int8, torch.uint8, torch.float8_e4m3fn):
+        message = refusal(save(weights | {name: weights[name].to(kind)}))
+        assert "are quantised ('fc.weight' is " in message
+    packed = weights | {"image_proj.qweight": torch.ones(2, dtype=torch.int32)}
+    assert "are quantised ('image_proj.qweight' is int32)" in refusal(save(packed))
+    packed = weights | {"fc._packed_params._packed_params": (torch.ones(2), None)}
+    assert "are quantised ('fc._packed_params._packed_params' is " in refusal(save(packed))
+
+
+def test_tensors_without_plain_numbers_are_refused(weights, save):
+    name = "fc.weight"
+    for tensor, what in (
+        (weights[name].to("meta"), "is a meta tensor"),
+        (weights[name].to_sparse(), "is sparse"),
+        (weights[name].to(torch.int64), "is int64, not floating-point numbers"),
+        (weights[name].to(torch.complex64), "is complex64, not floating-point numbers"),
+    ):
+        assert f"'{name}' {what}" in refusal(save(weights | {name: tensor}))

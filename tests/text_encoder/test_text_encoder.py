@@ -288,7 +288,10 @@ def test_a_second_text_encoder_takes_the_firsts_place_and_edited_configs_stay(
     ("make", "message"),
     [
         (lambda folder: folder / "none", "no such folder"),
-        (lambda folder: (folder / "config.json").unlink(), "there is no config.json"),
+        (
+            lambda folder: (folder / "config.json").unlink(),
+            "config.json or open_clip_config.json is missing",
+        ),
         (lambda folder: (folder / "config.json").write_text("{"), "JSONDecodeError"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'), "'t5'"),
         (lambda folder: (folder / "model.safetensors").write_text("none"), "Safetensor"),

@@ -63,6 +63,15 @@ def test_an_empty_name_is_refused_with_its_line(folder):
         read_vocabulary(folder, NUM_TAGS)
 
 
+@pytest.mark.parametrize("name", [ENGLISH, CHINESE, THRESHOLDS])
+@pytest.mark.parametrize("end", ["\n", "\n\n\n", "  \n", "\r\n\t\r\n"])
+def test_blank_lines_at_the_end_are_no_tags(folder, name, end):
+    plain = read_vocabulary(folder, NUM_TAGS)
+    (folder / name).write_text((folder / name).read_text() + end)
+    assert read_vocabulary(folder, NUM_TAGS).tags == plain.tags
+    assert read_vocabulary(folder).tags_zh == plain.tags_zh
+
+
 def test_an_english_name_may_occur_only_once(folder):
     edit(folder / ENGLISH, 9, "tag 2")
     with pytest.raises(VocabularyError, match="line 9: duplicate tag 'tag 2'"):

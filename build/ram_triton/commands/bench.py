@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ram_triton.arguments import add_repository, not_negative, positive
+from ram_triton.model.weight_files import weight_files
+from ram_triton.parity.pictures import picture_files
 from ram_triton.repository.layout import PROJECT
+from ram_triton.repository.repository import Repository
 
 if TYPE_CHECKING:
     from ram_triton.bench.candidates import Candidate
@@ -77,6 +80,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, write JSON and picture."""
+    # These come before the imports that take seconds.
+    Repository(arguments.repository).require_manifest()
+    if arguments.checkpoint:
+        weight_files(arguments.checkpoint)
+    if arguments.images:
+        picture_files(arguments.images)
+
     from ram_triton.bench import report
     from ram_triton.bench.run import Settings, run
     from ram_triton.files import require_writable_folder, write_atomically

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from ram_triton.arguments import natural
+from ram_triton.files import require_file
+from ram_triton.model.weight_files import weight_files
 from ram_triton.vocabulary.tag_lists import THRESHOLDS
 
 
@@ -37,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, and print a table."""
+    require_file(arguments.config)  # before the imports that take seconds
+    if arguments.checkpoint:
+        weight_files(arguments.checkpoint)
+
     from rich.console import Console
 
     from ram_triton.training.evaluate import evaluate_run, table

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from ram_triton.arguments import add_repository
 from ram_triton.model.variant import BACKBONES
+from ram_triton.model.weight_files import weight_files
+from ram_triton.parity.pictures import picture_files
 from ram_triton.repository.layout import DEMO_IMAGES, PRECISIONS
-from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_threshold
+from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_columns, read_threshold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="RAM or RAM++ checkpoint in the published format, .pth or .safetensors",
+        help="RAM or RAM++ checkpoint, .pth or .safetensors, or a folder with its parts",
     )
     add(
         "--vocabulary",
@@ -68,6 +70,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Build what the arguments specify."""
     fields = vars(arguments)
     threshold = read_threshold(fields.pop("default_threshold"), "--default-threshold")
+
+    weight_files(arguments.checkpoint)  # these come before the imports that take seconds
+    read_columns(arguments.vocabulary)
+    for folder in filter(None, (arguments.images, arguments.int8)):
+        picture_files(folder)
 
     from ram_triton.build import BuildRequest, build
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from ram_triton.arguments import add_repository
+from ram_triton.repository.repository import Repository
+from ram_triton.vocabulary.embed import require_text_encoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Load, export and install it."""
+    # These come before the imports that take seconds.
+    Repository(arguments.repository).require_manifest()
+    require_text_encoder(arguments.checkpoint, arguments.templates)
+
     from ram_triton.text_encoder.checkpoint import load_text_encoder
     from ram_triton.text_encoder.install import install_text_encoder
     from ram_triton.text_encoder.templates import choose_templates

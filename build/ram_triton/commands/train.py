@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ram_triton.files import require_file
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -13,6 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; returns 128 + N after signal N, which is held back until a step is done."""
+    require_file(arguments.config)  # before the imports that take seconds
+
     from ram_triton.training.progress import Progress
     from ram_triton.training.trainer import Interrupted, train
 

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 from ram_triton.arguments import add_repository
+from ram_triton.model.weight_files import weight_files
+from ram_triton.parity.pictures import picture_files
 from ram_triton.repository.layout import DEMO_IMAGES, GRAPH_FILES
+from ram_triton.repository.repository import Repository
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, and print a table; returns the exit status."""
+    # These come before the imports that take seconds.
+    Repository(arguments.repository).require_manifest()
+    weight_files(arguments.checkpoint)
+    picture_files(arguments.images)
+
     from ram_triton.parity.verify import print_table, verify
 
     comparisons = verify(

@@ -7,7 +7,15 @@ other: the labels are embedded once, and folded into the head.
 import argparse
 from pathlib import Path
 
-from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, NEW_THRESHOLD, read_threshold
+from ram_triton.model.weight_files import weight_files
+from ram_triton.vocabulary.embed import require_text_encoder
+from ram_triton.vocabulary.names import read_names
+from ram_triton.vocabulary.tag_lists import (
+    DEFAULT_THRESHOLD,
+    NEW_THRESHOLD,
+    read_columns,
+    read_threshold,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="RAM or RAM++ checkpoint in the published format, .pth or .safetensors",
+        help="RAM or RAM++ checkpoint, .pth or .safetensors, or a folder with its parts",
     )
     add(
         "--vocabulary",
@@ -62,6 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
     threshold = arguments.default_threshold
     if threshold is not None:
         threshold = read_threshold(threshold, "--default-threshold")
+
+    # These come before the imports that take seconds.
+    read_names(arguments.names)
+    weight_files(arguments.checkpoint)
+    read_columns(arguments.vocabulary)
+    if arguments.text_encoder:
+        require_text_encoder(arguments.text_encoder, arguments.templates)
 
     from ram_triton.vocabulary.choose import make_vocabulary
 

@@ -13,8 +13,8 @@ from ram_triton.engines.tagger import Tagger
 from ram_triton.engines.tensorrt import load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger, require_cuda
 from ram_triton.errors import ParityError
-from ram_triton.files import sha256
 from ram_triton.gpus import first_gpu
+from ram_triton.model.weight_files import digest
 from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS, Limits
 from ram_triton.repository.layout import (
     ENCODER,
@@ -110,7 +110,7 @@ def require_checkpoint(checkpoint: Path, manifest: dict[str, Any]) -> None:
         ParityError: it is another one, or cannot be read.
     """
     try:
-        found = sha256(checkpoint)
+        found = digest(checkpoint)
     except OSError as error:
         raise ParityError(f"{checkpoint}: cannot be read ({error.strerror})") from error
     built = manifest["checkpoint"]

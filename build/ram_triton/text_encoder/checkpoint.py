@@ -205,7 +205,7 @@ def _load_open_clip(folder: Path) -> CLIPTextModelWithProjection:
     )
     found = [folder / name for name in OPEN_CLIP_WEIGHTS if (folder / name).is_file()]
     if not found:
-        raise TextEncoderError(f"{folder}: there is no {' or '.join(OPEN_CLIP_WEIGHTS)}")
+        raise TextEncoderError(f"{folder}: {' or '.join(OPEN_CLIP_WEIGHTS)} is missing")
     path = found[0]
     weights = (
         load_file(path)
@@ -251,7 +251,7 @@ def _explained(folder: Path) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else error
-        raise TextEncoderError(f"{folder}: there is no {missing}") from error
+        raise TextEncoderError(f"{folder}: {missing} is missing") from error
     except Exception as error:  # damaged files raise nearly anything
         reason = " ".join(str(error).split())[:200]
         raise TextEncoderError(f"{folder}: {type(error).__name__}: {reason}") from error

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ram_triton.errors import ConfigError, RamTritonError, VariantError
-from ram_triton.files import sha256
 from ram_triton.model.checkpoint import published_name
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant, detect_variant
+from ram_triton.model.weight_files import digest
 from ram_triton.training.config import Config, Data, Model
 from ram_triton.training.losses import DISTILLATION, GENERATION, asymmetric_loss
 from ram_triton.training.manifest import Sample, map_array, read_samples
@@ -113,7 +113,7 @@ def fingerprint_of(
         ("text", "vocabulary", vocabulary and vocabulary / "vocab.txt"),
     ):
         # What is not there is reported by whatever reads it.
-        settings[section][name] = sha256(file) if file and file.is_file() else None
+        settings[section][name] = digest(file) if file and file.exists() else None
     base = config.data.manifest.parent if config.data.manifest else config.data.folder
     samples = [
         (

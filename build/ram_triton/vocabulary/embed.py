@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ram_triton.errors import FileError, VocabularyError
-from ram_triton.files import require_writable_file, write_atomically
+from ram_triton.files import require_file, require_writable_file, write_atomically
 from ram_triton.vocabulary.names import read_names
+
+ENCODER_CONFIGS = ("config.json", "open_clip_config.json")  # of transformers, of open_clip
 
 # Names in English to label embeddings, (names, width) float32.
 Embed = Callable[[list[str]], npt.NDArray[np.float32]]
@@ -29,6 +31,7 @@ def choose_embed(spec: str, templates: Path | None = None) -> Embed:
     Raises:
         VocabularyError, TextEncoderError: it cannot be used.
     """
+    require_text_encoder(spec, templates)
     if not Path(spec).is_dir():
         return load_embed(spec)
     try:
@@ -44,6 +47,25 @@ def choose_embed(spec: str, templates: Path | None = None) -> Embed:
     return lambda names: encoder.embed(names, sentences)
 
 
+def require_text_encoder(spec: str | Path, templates: Path | None = None) -> None:
+    """Check what `choose_embed` takes as far as that is quick: it comes before slow imports.
+
+    Raises:
+        VocabularyError: there is no such folder, it contains no text encoder, or the templates
+            cannot be read.
+    """
+    folder = Path(spec)
+    if not folder.is_dir():
+        if isinstance(spec, Path):
+            raise VocabularyError(f"{folder}: no such folder")
+        if ":" not in spec:
+            raise VocabularyError(f"the text encoder '{spec}' is not a folder or MODULE:FUNCTION")
+    elif not any((folder / name).is_file() for name in ENCODER_CONFIGS):
+        raise VocabularyError(f"{folder}: {' or '.join(ENCODER_CONFIGS)} is missing")
+    if templates is not None:
+        require_file(templates)
+
+
 def load_embed(spec: str) -> Embed:
     """Import a user's function.
 
@@ -54,9 +76,7 @@ def load_embed(spec: str) -> Embed:
     Raises:
         VocabularyError: the module cannot be imported, or it has no such function.
     """
-    module, colon, name = spec.partition(":")
-    if not colon:
-        raise VocabularyError(f"the text encoder '{spec}' is not a folder or MODULE:FUNCTION")
+    module, _, name = spec.partition(":")
     folder = Path.cwd()
     with _imports_from(folder), _without_loaded(module, folder):
         try:

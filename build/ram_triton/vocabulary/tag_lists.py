@@ -55,6 +55,8 @@ def read_vocabulary(
 def read_columns(folder: Path, num_tags: int | None = None) -> dict[str, list[str]]:
     """Read a folder's lists by their file names: the lines, without the space around them.
 
+    Blank lines at the end of a list do not count.
+
     Args:
         folder: contains the list of English names, and optionally the others.
         num_tags: the length that each must have; None: that of the English names.
@@ -68,7 +70,7 @@ def read_columns(folder: Path, num_tags: int | None = None) -> dict[str, list[st
     if not (folder / ENGLISH).exists():
         raise VocabularyError(f"{folder / ENGLISH}: no such file")
     columns = {
-        name: [line.strip() for line in read_lines(folder / name)]
+        name: _without_blank_end([line.strip() for line in read_lines(folder / name)])
         for name in (ENGLISH, CHINESE, THRESHOLDS)
         if (folder / name).exists()
     }
@@ -124,6 +126,14 @@ def write_thresholds(thresholds: Iterable[float], folder: Path) -> None:
         OSError: the file cannot be written.
     """
     _write_lines((f"{threshold:.6g}" for threshold in thresholds), folder / THRESHOLDS)
+
+
+def _without_blank_end(lines: list[str]) -> list[str]:
+    """The lines without the blank ones after the last: editors leave them, and they are no tags."""
+    count = len(lines)
+    while count and not lines[count - 1]:
+        count -= 1
+    return lines[:count]
 
 
 def _write_lines(lines: Iterable[str], path: Path) -> None:
