@@ -11,7 +11,7 @@ from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess, select
 from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, statistics, tags_of
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 ALL = [f"tag {index}" for index in range(40)]
 
@@ -131,13 +131,15 @@ def test_the_largest_number_of_images_is_that_of_ram(client, pictures):
         (["tag 4", "标签4"], "labels: 'tag 4' and '标签4' are the same label"),
         (["tag 1", "Tag_1."], "labels: 'tag 1' and 'Tag_1.' are the same label"),
         (["elf king", "elf_king"], "labels: 'elf king' and 'elf_king' are the same label"),
+        (["x", "x"], "labels: 'x' and 'x' are the same label"),
+        (["猫", "猫"], "labels: '猫' and '猫' are the same label"),
         (["tag 1", "."], "labels[1]: '.' is not a name"),
         (["apple\t苹果\t0.3"], "labels[0]: 'apple\\t苹果\\t0.3' contains characters that cannot"),
         (["a\0b"], "labels[0]: 'a\\x00b' contains characters that cannot be printed"),
         (["标签3"], "labels: '标签3' is the name of several tags: use 'tag 3' or 'tag 7'"),
         (["tag 1", "dragon"], "labels: 'dragon' not in the vocabulary, and there is no text "),
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_labels_that_cannot_be_used_are_refused_by_the_inputs_name(
     client, pictures, labels, message
@@ -166,6 +168,45 @@ def test_an_option_out_of_range_is_refused_by_the_inputs_name(client, pictures, 
 
 def test_a_bad_image_is_refused_with_what_is_wrong(client):
     assert refusal(client, [b"a text"], ["tag 1"]).startswith("image: not an image")
+
+
+def ask_postprocess(client, **changes):
+    """Ask the last step directly, which is not meant for callers, for two labels of one image."""
+    tensors = {
+        "logits": np.zeros((1, 2), np.float32),
+        "names": np.array([b"cat", b"dog"], np.object_),
+        "names_zh": np.array([b"", b""], np.object_),
+        "thresholds": np.zeros(2, np.float32),
+        "in_vocabulary": np.ones(2, bool),
+    } | changes
+    inputs = []
+    for name, array in tensors.items():
+        inputs.append(grpc.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    return client.infer("ram_open_postprocess", inputs, client_timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"names": np.array([b"cat", b"\xff\xfe"], np.object_)},
+            "names[1]: b'\\xff\\xfe' is not UTF-8",
+        ),
+        ({"names_zh": np.array([b"\xe7", b""], np.object_)}, "names_zh[0]: b'\\xe7' is not UTF-8"),
+        ({"names": np.array([b"cat"], np.object_)}, "names: 1 for 2 labels"),
+        ({"thresholds": np.zeros(3, np.float32)}, "thresholds: 3 for 2 labels"),
+        ({"in_vocabulary": np.ones(0, bool)}, "in_vocabulary: 0 for 2 labels"),
+        ({"threshold": np.zeros((2, 1), np.float32)}, "threshold: 2 rows for 1 images"),
+    ],
+    ids=range(6),
+)
+def test_a_step_that_is_asked_directly_says_what_is_wrong(client, changes, message):
+    assert ask_postprocess(client).as_numpy("count") == 2
+    with pytest.raises(InferenceServerException) as refused:
+        ask_postprocess(client, **changes)
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert refused.value.message() == message
 
 
 def test_many_wrong_requests_do_not_stop_the_server(client, pictures):

@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from ram_triton.server_code import ImageLimits, LabelLimits, fold, read_parameter, spell
+from ram_triton.server_code import (
+    ImageLimits,
+    LabelLimits,
+    RequestError,
+    fold,
+    read_parameter,
+    request,
+    spell,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,3 +72,30 @@ def test_files_that_models_share_are_links_to_one_file(name):
     assert others and not home.is_symlink()
     for file in others:
         assert file.is_symlink() and file.resolve() == home
+
+
+@pytest.mark.parametrize(
+    "parameters", ["", "{}", '{"binary_data_output": true}', '{"triton_x": 1}']
+)
+def test_what_the_protocols_add_is_no_parameter_of_ours(parameters):
+    request.require_known(parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("treshold", "'treshold': unknown parameter; did you mean 'threshold'?"),
+        ("topk", "'topk': unknown parameter; did you mean 'top_k'?"),
+        ("colour", "'colour': unknown parameter"),
+        ("threshold", "threshold: is an input of the model, and not a parameter"),
+    ],
+)
+def test_a_parameter_is_refused_by_its_name(name, message):
+    with pytest.raises(RequestError) as refused:
+        request.require_known(json.dumps({name: 1}))
+    assert str(refused.value) == message
+
+
+def test_a_fault_is_one_line_without_paths():
+    error = FileNotFoundError(2, "No such\nfile", "/srv/models/ram_head/1/model.onnx")
+    assert request.describe(error) == "FileNotFoundError: [Errno 2] No such file: '…'"

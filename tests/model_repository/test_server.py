@@ -2,8 +2,10 @@
 
 import base64
 import json
+import threading
 import urllib.error
 import urllib.request
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -226,6 +228,59 @@ def test_http_clients_are_told_what_is_wrong_too(server):
     status, answer = post(server, "/v2/models/ram/generate", {"image": "bm90IGFuIGltYWdl"})
     assert status == 400
     assert "image: not an image" in answer["error"]
+
+
+@pytest.mark.parametrize("model", ["ram", "ram_open"])
+def test_a_mistyped_option_is_refused_by_its_name(server, pictures, model):
+    image = base64.b64encode(pictures[0]).decode()
+    labels = {"labels": ["tag 1"]} if model == "ram_open" else {}
+    body = {"image": image, "treshold": 0.9} | labels
+    if model == "ram":
+        status, answer = post(server, f"/v2/models/{model}/generate", body)
+        assert status == 400
+        assert "'treshold': unknown parameter; did you mean 'threshold'?" in answer["error"]
+    inputs = [{"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [image]}]
+    if labels:
+        inputs.append({"name": "labels", "shape": [1], "datatype": "BYTES", "data": ["tag 1"]})
+    infer = f"/v2/models/{model}/infer"
+    status, answer = post(server, infer, {"inputs": inputs, "parameters": {"topk": 3}})
+    assert status == 400
+    assert "'topk': unknown parameter; did you mean 'top_k'?" in answer["error"]
+    status, _ = post(server, infer, {"inputs": inputs, "parameters": {"timeout": 10**7}})
+    assert status == 200
+
+
+def test_an_overload_is_refused_and_leaves_nothing_behind(server, client, pictures):
+    """Far more at once than all queues take: each is answered or told UNAVAILABLE, and soon."""
+    statuses = Counter()
+    done = threading.Semaphore(0)
+
+    def count(result, error):
+        statuses[error.status() if error else "OK"] += 1
+        done.release()
+
+    sent = 600
+    for _ in range(sent):
+        client.async_infer("ram", infer_inputs(pictures[:1]), count, client_timeout=60)
+    assert all(done.acquire(timeout=90) for _ in range(sent))
+    assert set(statuses) == {"OK", "StatusCode.UNAVAILABLE"}
+    assert tags_of(ask(client, pictures[:1]))
+
+
+def test_what_waits_longer_than_its_own_timeout_is_not_worked_on(server, client, pictures):
+    statuses = Counter()
+    done = threading.Semaphore(0)
+
+    def count(result, error):
+        statuses[error.message() if error else "OK"] += 1
+        done.release()
+
+    images = pictures[:1] * MAX_BATCH
+    for _ in range(24):
+        client.async_infer("ram", infer_inputs(images), count, client_timeout=60, timeout=1)
+    assert all(done.acquire(timeout=90) for _ in range(24))
+    assert any("timeout" in message for message in statuses)
+    assert tags_of(ask(client, pictures[:1]))
 
 
 def test_the_server_is_as_live_as_before_after_all_of_this(server, client, pictures):

@@ -159,7 +159,6 @@ def test_gpu_engines_batch_limit_their_queue_and_use_several_instances(name):
     config = read(name)
     batching = config.dynamic_batching
     assert all(size <= config.max_batch_size for size in batching.preferred_batch_size)
-    assert batching.max_queue_delay_microseconds > 0
     assert batching.default_queue_policy.max_queue_size >= config.max_batch_size
     cuda = config.optimization.cuda
     captured = [graph.batch_size for graph in cuda.graph_spec]
@@ -185,10 +184,12 @@ def test_no_config_has_what_stalls_the_batcher_before_26_08(path):
             True,
         ),
         ("max_queue_delay_microseconds: 0 default_queue_policy { %s }", False),
-        ("max_queue_delay_microseconds: 9 default_queue_policy { max_queue_size: 9 }", False),
+        ("max_queue_delay_microseconds: 0 default_queue_policy { max_queue_size: 9 }", False),
+        ("max_queue_delay_microseconds: 9 default_queue_policy { max_queue_size: 9 }", True),
+        ("max_queue_delay_microseconds: 9", False),
     ],
 )
-def test_a_default_timeout_with_a_queue_delay_is_known(tmp_path, settings, starves):
+def test_a_limit_of_the_queue_with_a_queue_delay_is_known(tmp_path, settings, starves):
     (tmp_path / "config.pbtxt").write_text(
         "max_batch_size: 32 dynamic_batching { "
         + settings.replace("%s", "default_timeout_microseconds: 1000")
@@ -197,8 +198,34 @@ def test_a_default_timeout_with_a_queue_delay_is_known(tmp_path, settings, starv
     assert EngineConfig.read(tmp_path / "config.pbtxt").starves is starves
 
 
+QUEUES = [path for path in CONFIGS if not EngineConfig.read(path).model.ensemble_scheduling.step]
+
+
+@pytest.mark.parametrize("path", QUEUES, ids=[str(path.relative_to(ROOT)) for path in QUEUES])
+def test_every_step_refuses_what_its_queue_cannot_take(path):
+    if "ram_open_text_encoder" in path.parts:
+        return  # asked by ram_open_text alone, once at a time
+    policy = EngineConfig.read(path).model.dynamic_batching.default_queue_policy
+    assert policy.max_queue_size and policy.default_timeout_microseconds
+    assert policy.timeout_action == policy.REJECT and policy.allow_timeout_override
+
+
+@pytest.mark.parametrize("profile", ["config.pbtxt", "configs/cpu.pbtxt"])
+def test_the_door_is_the_narrowest_place(profile):
+    """What passes it fits into all queues behind it, so that work is not thrown away."""
+
+    def queue(name):
+        file = profile if name in ALL_ENGINES else "config.pbtxt"
+        return read(name, file).dynamic_batching.default_queue_policy.max_queue_size
+
+    for ensemble in ("ram", "ram_open"):
+        first, *others = TABLE[ensemble].steps
+        assert all(queue(first) <= queue(name) for name in others)
+
+
 def test_the_preprocessors_config_sets_the_limits_that_its_code_reads():
     parameters = {key: int(p.string_value) for key, p in read("ram_preprocess").parameters.items()}
+    assert 0 <= parameters.pop("nice") <= 19
     assert asdict(image_limits()) == parameters
 
 

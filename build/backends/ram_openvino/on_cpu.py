@@ -10,7 +10,14 @@ import openvino
 
 PRECISION = "INFERENCE_PRECISION_HINT"
 # Parameters of a model's config that are OpenVINO's own properties.
-PROPERTIES = (PRECISION, "PERFORMANCE_HINT", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "CACHE_DIR")
+PROPERTIES = (
+    PRECISION,
+    "PERFORMANCE_HINT",
+    "NUM_STREAMS",
+    "INFERENCE_NUM_THREADS",
+    "CACHE_DIR",
+    "CPU_RUNTIME_CACHE_CAPACITY",
+)
 # OpenVINO's names of the precisions, and everyone else's.
 NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 

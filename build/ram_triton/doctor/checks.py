@@ -163,9 +163,9 @@ def _batchers(view: RepositoryView) -> Iterator[Finding]:
         if config.starves:
             yield warning(
                 "configs",
-                f"{path}: a default timeout with a queue delay slows the batcher to a stall before "
-                "Triton 26.08",
-                "remove default_timeout_microseconds; max_queue_size limits the wait",
+                f"{path}: a limit of the queue with a queue delay slows the batcher to a stall "
+                "before Triton 26.08",
+                "set max_queue_delay_microseconds to 0: requests that wait are joined all the same",
             )
 
 

@@ -91,14 +91,22 @@ class EngineConfig:
     def starves(self) -> bool:
         """Whether the dynamic batcher of Triton before 26.08 slows down to a stall under load.
 
-        A default timeout, a queue delay and batching together do that: server#8870, core#509.
+        A limit of the queue, a queue delay and batching together do that: server#8870, core#509.
+        The issue names the default timeout. A largest queue size does the same: either switches
+        prefetching off (core's src/scheduler_utils.cc, `support_prefetching_`), and then the
+        batches that a delay merges are counted wrongly.
         """
         batching = self.model.dynamic_batching
         policies = [batching.default_queue_policy, *batching.priority_queue_policy.values()]
         return (
             self.model.max_batch_size > 1
             and batching.max_queue_delay_microseconds > 0
-            and any(policy.default_timeout_microseconds for policy in policies)
+            and any(
+                policy.default_timeout_microseconds
+                or policy.max_queue_size
+                or policy.allow_timeout_override
+                for policy in policies
+            )
         )
 
     def check(self, bindings: Iterable[Binding]) -> None:

@@ -74,7 +74,7 @@ _RAM_OPEN = (
     "ram_open_head",
     "ram_open_postprocess",
 )
-_IMAGE_LIMITS = {"max_bytes": int, "max_pixels": int}
+_IMAGE_LIMITS = {"max_bytes": int, "max_pixels": int, "nice": int}
 _LABEL_LIMITS = {
     "max_labels": int,
     "max_new_labels": int,

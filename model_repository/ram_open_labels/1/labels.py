@@ -204,11 +204,11 @@ def _read_name(tensor: str, index: int, label: bytes, limits: LabelLimits) -> st
 
 
 def _require_distinct(names: Sequence[str], ids: Sequence[int | None]) -> None:
-    first: dict[str | int, str] = {}
-    for name, id in zip(names, ids, strict=True):
-        other = first.setdefault(fold(name) if id is None else id, name)
-        if other is not name:
-            raise RequestError(f"labels: {other!r} and {name!r} are the same label")
+    first: dict[str | int, int] = {}
+    for index, (name, id) in enumerate(zip(names, ids, strict=True)):
+        other = first.setdefault(fold(name) if id is None else id, index)
+        if other != index:
+            raise RequestError(f"labels: {names[other]!r} and {name!r} are the same label")
 
 
 def _served_names(

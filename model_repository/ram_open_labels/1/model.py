@@ -30,7 +30,7 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Answer a batch of requests."""
-        return answer_each(requests, self.answer)
+        return answer_each(requests, self.answer, is_costly=True)
 
     def answer(self, inputs):
         """Return the embeddings of one request's labels."""

@@ -1,8 +1,8 @@
 """Triton's side of the postprocessor for a request's own labels; the logic is in open_tags.py."""
 
-from .open_tags import postprocess_open, read_options
+from .open_tags import postprocess_open, read_options, require_labels
 from .postprocess import Vocabulary
-from .request import answer_each
+from .request import answer_each, decode_texts
 
 
 class TritonPythonModel:
@@ -15,8 +15,7 @@ class TritonPythonModel:
     def answer(self, inputs):
         """Return the tags of one request's images."""
         logits, in_vocabulary = inputs.pop("logits"), inputs.pop("in_vocabulary")
-        names, names_zh = (
-            [name.decode() for name in inputs.pop(key)] for key in ("names", "names_zh")
-        )
+        names, names_zh = (decode_texts(key, inputs.pop(key)) for key in ("names", "names_zh"))
         labels = Vocabulary(names, names_zh, inputs.pop("thresholds"))
+        require_labels(logits, labels, in_vocabulary)
         return postprocess_open(logits, labels, in_vocabulary, read_options(inputs, len(logits)))

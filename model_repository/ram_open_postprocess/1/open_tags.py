@@ -24,6 +24,25 @@ def read_options(inputs: Mapping[str, np.ndarray], batch: int) -> list[TagOption
     return TagOptions.read(inputs, batch)
 
 
+def require_labels(logits: np.ndarray, labels: Vocabulary, in_vocabulary: np.ndarray) -> None:
+    """Check that a request's tensors have one entry per label.
+
+    The ensemble's steps see to that; who asks this model directly may send anything.
+
+    Raises:
+        RequestError: one has more or fewer.
+    """
+    count = logits.shape[1]
+    for name, values in (
+        ("names", labels.tags),
+        ("names_zh", labels.tags_zh),
+        ("thresholds", labels.thresholds),
+        ("in_vocabulary", in_vocabulary),
+    ):
+        if len(values) != count:
+            raise RequestError(f"{name}: {len(values)} for {count} labels")
+
+
 def postprocess_open(
     logits: np.ndarray,
     labels: Vocabulary,

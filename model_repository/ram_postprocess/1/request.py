@@ -5,7 +5,10 @@ has a symbolic link to it. The server, the build and the tests run this very fil
 Triton's module only where a request is answered.
 """
 
+import difflib
 import json
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,12 +18,23 @@ Value = TypeVar("Value")
 Tensors = Mapping[str, np.ndarray]  # by name; object arrays of bytes for TYPE_STRING
 
 
+# What clients may set, for proposals.
+INPUTS = ("image", "threshold", "top_k", "exclude", "labels", "labels_zh")
+# Parameters of the protocols that Triton hands on to the models.
+PROTOCOL_PARAMETERS = re.compile(r"triton_\w+|binary_data_output")
+PATH = re.compile(r"(?:/[^\s/'\":,]+){2,}")
+
+
 class RequestError(ValueError):
     """An input cannot be used; the message starts with the input's name."""
 
 
 class UnavailableError(Exception):
     """The server cannot take the request now; another can, or this one later."""
+
+
+class CancelledError(Exception):
+    """Nobody waits for the answer."""
 
 
 def spell(name: str) -> str:
@@ -62,7 +76,9 @@ def read_parameter(model_config: str, name: str, kind: Callable[[str], Value]) -
 
 
 def answer_each(
-    requests: Sequence[Any], answer: Callable[[dict[str, np.ndarray]], Tensors]
+    requests: Sequence[Any],
+    answer: Callable[[dict[str, np.ndarray]], Tensors],
+    is_costly: bool = False,
 ) -> list:
     """Answer each request on its own: an error fails no other request of the same batch.
 
@@ -70,24 +86,79 @@ def answer_each(
         requests: Triton's.
         answer: makes a request's outputs of its inputs, both by name. A `RequestError` is the
             client's fault, any other exception the server's; clients get one line of text.
+        is_costly: whether to look, before each answer, if anybody still waits for it.
     """
-    return [_answer(request, answer) for request in requests]
+    began = time.monotonic()
+    return [_answer(request, answer, began if is_costly else None) for request in requests]
 
 
-def _answer(request: Any, answer: Callable[[dict[str, np.ndarray]], Tensors]) -> Any:
+def require_known(parameters: str) -> None:
+    """Refuse a request's parameters: all that can be set is an input.
+
+    The generate endpoint makes a parameter of each key that is not an input: a mistyped option
+    would be ignored without a word.
+
+    Args:
+        parameters: as JSON, as Triton hands them to a Python model.
+
+    Raises:
+        RequestError: there is one that is not the protocol's; the message proposes an input.
+    """
+    for name in json.loads(parameters or "{}"):
+        if name in INPUTS:
+            raise RequestError(f"{name}: is an input of the model, and not a parameter")
+        if not PROTOCOL_PARAMETERS.fullmatch(name):
+            close = difflib.get_close_matches(name, INPUTS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise RequestError(f"{name[:100]!r}: unknown parameter{hint}")
+
+
+def describe(error: Exception) -> str:
+    """Return one line on a fault of the server, without paths of the machine."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {PATH.sub('…', text)}"
+
+
+def decode_texts(tensor: str, texts: np.ndarray) -> list[str]:
+    """Decode a tensor of UTF-8 bytes.
+
+    Raises:
+        RequestError: an element is not UTF-8; the message names it.
+    """
+    decoded = []
+    for index, text in enumerate(texts):
+        try:
+            decoded.append(text.decode())
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{tensor}[{index}]: {text[:100]!r} is not UTF-8") from error
+    return decoded
+
+
+def _answer(
+    request: Any, answer: Callable[[dict[str, np.ndarray]], Tensors], began: float | None
+) -> Any:
     import triton_python_backend_utils as pb_utils  # only Triton's Python process has it
 
     try:
+        if began is not None:
+            if request.is_cancelled():
+                raise CancelledError("the client has left")
+            limit = request.timeout()  # microseconds, 0 for none
+            if limit and time.monotonic() - began > limit / 1e6:
+                raise UnavailableError("the request's timeout has passed")
+        require_known(request.parameters())
         outputs = answer({tensor.name(): tensor.as_numpy() for tensor in request.inputs()})
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
         return pb_utils.InferenceResponse(tensors)
     except RequestError as error:
         failure = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+    except CancelledError as error:
+        failure = pb_utils.TritonError(str(error), pb_utils.TritonError.CANCELLED)
     except UnavailableError as error:
         failure = pb_utils.TritonError(str(error), pb_utils.TritonError.UNAVAILABLE)
     except Exception as error:  # if one left `execute`, it would fail the whole batch
-        text = f"{type(error).__name__}: {error}"
-        failure = pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL)
+        pb_utils.Logger.log_error(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        failure = pb_utils.TritonError(describe(error), pb_utils.TritonError.INTERNAL)
     return pb_utils.InferenceResponse(error=failure)
 
 

@@ -1,13 +1,14 @@
 """Triton's side of the preprocessor; the logic is in preprocess.py."""
 
 import json
+import os
 from pathlib import Path
 
 from .decoder import Decoder
 from .draining import refuse_if_draining
 from .encoded_image import ImageLimits
 from .preprocess import preprocess_batch
-from .request import answer_each
+from .request import answer_each, read_parameter
 
 
 class TritonPythonModel:
@@ -15,6 +16,7 @@ class TritonPythonModel:
 
     def initialize(self, args):
         """Read the limits from config.pbtxt, and the image size that the build wrote."""
+        os.nice(read_parameter(args["model_config"], "nice", int))
         self.limits = ImageLimits.read(args["model_config"])
         variant = json.loads(Path(__file__).with_name("variant.json").read_text())
         self.image_size = variant["image_size"]
@@ -22,7 +24,7 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Answer a batch of requests."""
-        return answer_each(requests, self.answer)
+        return answer_each(requests, self.answer, is_costly=True)
 
     def answer(self, inputs):
         """Return the pixels of one request's images."""

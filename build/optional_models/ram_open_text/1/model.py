@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .label_text import LabelText, Memory
-from .request import answer_each, ask_model, read_parameter
+from .request import answer_each, ask_model, decode_texts, read_parameter
 
 ENCODER = "ram_open_text_encoder"
 
@@ -22,7 +22,7 @@ class TritonPythonModel:
 
     def answer(self, inputs):
         """Return the embeddings of one request's names."""
-        names = [label.decode() for label in inputs["labels"]]
+        names = decode_texts("labels", inputs["labels"])
         embeds = self.memory.embed(names, lambda new: self.text.embed(new, encode))
         return {"label_embeds": embeds}
 
