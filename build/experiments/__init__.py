@@ -5,10 +5,12 @@
 | `decoding` | docs/images.md, what decoding costs |
 | `full_size` | docs/checkpoints.md, time and memory of a build |
 | `gpu` | docs/gpu.md, TensorRT beside PyTorch; part of `make test-gpu` |
+| `image_limits` | docs/images.md, what the largest pictures take |
 | `int8` | docs/performance.md, precision on a CPU |
 | `label_count` | docs/vocabularies.md, what labels cost |
 | `open_set` | docs/vocabularies.md, names that are no tags |
 | `operators` | docs/performance.md, where the engine's time goes |
+| `resizing` | docs/images.md, what the resizer gains |
 | `random_checkpoint` | none: it writes a checkpoint of RAM's own size for docs/performance.md |
 
 Like a subcommand of `ram-triton`, a script has `add_arguments` and `run`;

@@ -73,6 +73,7 @@ _SHARED += [request, postprocessing]
 encoded_image = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "encoded_image")
 structure = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "structure")
 preprocessing = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "preprocess")
+resizing = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "resize")
 decoder = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "decoder")
 open_postprocessing = _load(DEFAULT_REPOSITORY / "ram_open_postprocess" / "1", "open_tags")
 labels = _load(DEFAULT_REPOSITORY / "ram_open_labels" / "1", "labels")

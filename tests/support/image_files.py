@@ -7,6 +7,18 @@ from io import BytesIO
 
 from PIL import Image
 
+# The turn that, given to an upright picture, makes the file that carries this orientation.
+STORED_AS = {
+    1: lambda upright: upright,
+    2: lambda upright: upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    3: lambda upright: upright.transpose(Image.Transpose.ROTATE_180),
+    4: lambda upright: upright.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    5: lambda upright: upright.transpose(Image.Transpose.TRANSPOSE),
+    6: lambda upright: upright.transpose(Image.Transpose.ROTATE_90),
+    7: lambda upright: upright.transpose(Image.Transpose.TRANSVERSE),
+    8: lambda upright: upright.transpose(Image.Transpose.ROTATE_270),
+}
+
 
 def png(bits: int, colour_type: int, width: int, rows: list[bytes], *chunks: bytes) -> bytes:
     """Write a PNG; `chunks` come before its pixels."""

@@ -19,7 +19,7 @@ from ram_triton.triton_release import NEWEST, OLDEST, WHEEL, flaws, image_releas
 
 TENSORRT_LIBRARIES = ("libnvinfer.so.11", "libnvinfer.so.10")
 OLDEST_PILLOW = (10, 1)  # the first with Image.has_transparency_data
-CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF"}
+CODECS = {"jpg": "JPEG", "zlib": "PNG", "webp": "WebP", "libtiff": "TIFF", "avif": "AVIF"}
 PROBE = """
 import importlib.util, json, sys
 seen = {"python": sys.version.split()[0]}

@@ -89,7 +89,7 @@ class Decoder:
                 return decode(structure, self._image_size)
         for _ in range(2):  # the process may have been killed, by whomever, and not by the image
             try:
-                return self._ask(encoded)
+                return self.ask(encoded)
             except TimeoutError as error:
                 self._end()
                 self._start()
@@ -103,13 +103,24 @@ class Decoder:
                         f"it takes longer to decode than {allowed.seconds:g} s, and "
                         f"{allowed.seconds_per_megapixel:g} s per megapixel"
                     ) from None
-        raise ImageError("decoding it ends the decoder; save it anew, for example as PNG")
+        raise ImageError("decoding it ends the decoder; save it again, for example as PNG")
+
+    @property
+    def process_id(self) -> int:
+        """The process that is there now."""
+        return self._process.pid
 
     def close(self) -> None:
         """End the process."""
         self._end()
 
-    def _ask(self, encoded: bytes) -> np.ndarray:
+    def ask(self, encoded: bytes) -> np.ndarray:
+        """Have the process decode an image, once.
+
+        Raises:
+            ImageError: it cannot be used.
+            EOFError, ConnectionError: the process has ended.
+        """
         send(self._socket, True, encoded)
         answered, payload = receive(self._socket)
         if not answered:

@@ -5,17 +5,19 @@ This file does not import Triton: the server, the build and the tests run this v
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from math import ceil
 
 import numpy as np
-from PIL import ExifTags, Image, TiffTags, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffTags, UnidentifiedImageError
 
 from .bmp import is_unusual_bmp, read_bmp
 from .encoded_image import FORMATS, ImageError, ImageLimits, unwrap
-from .structure import Structure, examine
+from .resize import resize
+from .structure import Structure, damaged, examine, still_exif, with_transparency
+from .tiff import is_for_pillow, read_tiff
 
 WHITE = (255, 255, 255)
 WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
@@ -36,7 +38,9 @@ DRAFT_MARGIN = 1.5
 GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's factors from 2 and 4 bits to 8
 # Of a picture that ends early, viewers show what is there. Up to this share may be missing.
 MISSING_ROWS = 0.05
+MISSING_PIXELS = 0.5  # of a GIF that is whole, but has too few of them
 MISSING_GREY = 128  # what libjpeg puts where a JPEG's data are missing
+LARGE_WEBP = 16_000_000  # pixels; Pillow's decoder of animations takes 16 bytes for each
 BAND = 256  # rows that are composited at once
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` decides, before anything is decoded
@@ -114,11 +118,21 @@ def open_image(encoded: bytes, limits: ImageLimits) -> Image.Image:
 
 def _open(structure: Structure) -> Image.Image:
     name = structure.format
-    with _explained(f"it begins like a {name}, but its header is truncated or damaged"):
+    with _explained(damaged(name)):
         if structure.place:
             return open_frame(structure)
         if name == "BMP" and is_unusual_bmp(structure.encoded):
             return _of_format(read_bmp(structure.encoded), name)
+        if name == "TIFF":
+            return _open_tiff(structure)
+        if name == "WEBP" and structure.pixels > LARGE_WEBP:
+            large = _open_large_webp(structure.encoded)
+            if large is not None:
+                return large
+        if name == "HEIF":
+            import pillow_heif
+
+            pillow_heif.register_heif_opener(thumbnails=False)
         image = Image.open(BytesIO(structure.encoded), formats=FORMATS)
     if image.size[0] * image.size[1] > structure.pixels:
         raise ImageError(f"the {name} is truncated or damaged (two different sizes)")
@@ -133,6 +147,10 @@ def open_frame(structure: Structure) -> Image.Image:
     """
     assert structure.place is not None
     frame = Image.open(BytesIO(structure.encoded), formats=["GIF"])
+    try:
+        frame.load()
+    except (OSError, EOFError):
+        frame = _open_incomplete(structure)
     left, top, width, height = structure.place
     if (left, top, width, height) == (0, 0, structure.width, structure.height):
         return frame
@@ -140,6 +158,56 @@ def open_frame(structure: Structure) -> Image.Image:
         canvas = Image.new("RGB", (structure.width, structure.height), WHITE)
         canvas.paste(to_rgb(frame), (left, top))
     return _of_format(canvas, "GIF")
+
+
+def _open_incomplete(structure: Structure) -> Image.Image:
+    """Decode a GIF's frame that ends early; what is missing is transparent."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        frame = Image.open(BytesIO(with_transparency(structure.encoded)), formats=["GIF"])
+        frame.load()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    missing = float(np.mean(np.asarray(frame) == frame.info.get("transparency")))
+    if missing > (MISSING_PIXELS if structure.complete else MISSING_ROWS):
+        reason = f"pixels are missing, up to {missing:.0%} of all"
+        raise ImageError(f"the GIF is truncated or damaged ({reason})")
+    return frame
+
+
+def _open_large_webp(encoded: bytes) -> Image.Image | None:
+    """Decode a still WebP without the canvases of animations; None if it cannot be done here."""
+    exif = still_exif(encoded)
+    if exif is None:
+        return None
+    try:
+        from imagecodecs import webp_decode
+    except ImportError:
+        return None
+    image = Image.fromarray(webp_decode(encoded))
+    with suppress(Exception):  # an image with damaged EXIF is still an image
+        image.getexif().load(exif)
+    return _of_format(image, "WEBP")
+
+
+def _open_tiff(structure: Structure) -> Image.Image:
+    """Open a TIFF with Pillow; decode it otherwise if Pillow would not, or not rightly."""
+    encoded, tags = structure.encoded, structure.tags
+    problem = None
+    if is_for_pillow(tags):
+        try:
+            image = Image.open(BytesIO(encoded), formats=["TIFF"])
+        except Exception as error:  # BigTIFF of one byte order
+            problem = error
+        else:
+            image.load()
+            return image
+    try:
+        return _of_format(read_tiff(encoded, tags), "TIFF")
+    except ImageError:
+        raise
+    except Exception as error:
+        raise problem or error from error
 
 
 def _of_format(image: Image.Image, name: str) -> Image.Image:
@@ -174,7 +242,7 @@ def squash(
     with _explained(f"the {image.format}'s {image.mode} pixels cannot be converted to RGB"):
         # A reduced JPEG rounds its sides up: the box is the part that the image covers.
         box = drafted[1] if drafted else None
-        return to_rgb(image).resize((image_size,) * 2, Image.Resampling.BILINEAR, box)
+        return resize(to_rgb(image), image_size, box)
 
 
 def check_rows(image: Image.Image) -> None:
@@ -249,7 +317,7 @@ def scale_transparent_colour(image: Image.Image) -> None:
 
 def worst_bytes(limits: ImageLimits) -> int:
     """Return the memory that any image within the limits is decoded in; docs/images.md has why."""
-    return 16 * limits.max_pixels + 4 * limits.max_bytes + 2**26
+    return 12 * limits.max_pixels + 4 * limits.max_bytes + 2**26
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from .encoded_image import ImageError, ImageLimits, format_of
 
@@ -21,7 +22,7 @@ MAX_STRIPS = 100_000  # strips or tiles of a TIFF
 MAX_ENTRIES = 4096  # tags of a TIFF's directory
 # A scan of a JPEG passes every block of eight by eight pixels, whatever its length: this many
 # pixels times scans take about a second.
-MAX_SCANNED_PIXELS = 1_500_000_000
+MAX_SCANNED_PIXELS = 2_000_000_000
 
 FILL_BYTES = re.compile(rb"\xff+")
 JPEG_MARKER = re.compile(rb"\xff+[^\0\xff\xd0-\xd7]")  # all that interrupts entropy-coded data
@@ -29,6 +30,7 @@ FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the others 
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
 STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
+SPATIAL = re.compile(rb"\0\0\0\x14ispe")  # a box with width and height
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
@@ -49,7 +51,7 @@ class Structure:
         scans: how often a decoder passes all pixels.
         complete: False if the file ends before its pixels do.
         tags: numbers of a TIFF's first directory, by tag.
-        place: (left, top, width, height) of a GIF's first frame on its canvas.
+        place: left, top, width, height of a GIF's first frame on its canvas.
     """
 
     format: str
@@ -77,7 +79,7 @@ def examine(encoded: bytes, limits: ImageLimits) -> Structure:
     try:
         structure = WALKS[name](encoded, limits)
     except (struct.error, IndexError) as error:  # the file ends where a header goes on
-        raise ImageError(_damaged(name)) from error
+        raise ImageError(damaged(name)) from error
     check_size(structure.width, structure.height, limits)
     return structure
 
@@ -95,8 +97,10 @@ def check_size(width: int, height: int, limits: ImageLimits) -> None:
         raise ImageError(f"{width} x {height} pixels are over the limit of {limit}")
 
 
-def _damaged(name: str, reason: str = "") -> str:
-    text = f"it begins like a {name}, but its header is truncated or damaged"
+def damaged(name: str, reason: str = "") -> str:
+    """Return the message for a header that cannot be read."""
+    article = "an" if name == "AVIF" else "a"
+    text = f"it begins like {article} {name}, but its header is truncated or damaged"
     return f"{text} ({reason})" if reason else text
 
 
@@ -108,13 +112,13 @@ def _walk_jpeg(data: bytes, limits: ImageLimits) -> Structure:
     while True:
         start = data.find(b"\xff", place)
         if start < 0:
-            raise ImageError(_damaged("JPEG"))
+            raise ImageError(damaged("JPEG"))
         place = FILL_BYTES.match(data, start).end()
         marker, place = data[place], place + 1
         if marker == 0 or marker in STANDALONE or marker == 0xD8:
             continue  # stray bytes
         if marker == 0xD9:
-            raise ImageError(_damaged("JPEG", "it ends before its pixels"))
+            raise ImageError(damaged("JPEG", "it ends before its pixels"))
         (length,) = struct.unpack_from(">H", data, place)
         segment = data[start : place + length]
         segments += 1
@@ -126,7 +130,7 @@ def _walk_jpeg(data: bytes, limits: ImageLimits) -> Structure:
             if marker in LOSSLESS:
                 raise ImageError(f"a lossless JPEG of {bits} bits; save it as PNG")
             if bits not in (8, 12):
-                raise ImageError(_damaged("JPEG", f"{bits} bits"))
+                raise ImageError(damaged("JPEG", f"{bits} bits"))
             if bits == 12:
                 raise ImageError("a JPEG of 12 bits; save it with 8")
         if marker == 0xE1 and segment[4:10] == b"Exif\0\0" and not exif:
@@ -141,7 +145,7 @@ def _walk_jpeg(data: bytes, limits: ImageLimits) -> Structure:
         if marker == 0xDA:
             break
     if not frame:
-        raise ImageError(_damaged("JPEG", "its pixels have no size"))
+        raise ImageError(damaged("JPEG", "its pixels have no size"))
     check_size(width, height, limits)
     scans, end, complete = _walk_scans(data, start, place, frame, width * height)
     kept += [data[place:end], b"\xff\xd9"]
@@ -193,7 +197,7 @@ def _has_all_frequencies(header: bytes) -> bool:
 def _walk_png(data: bytes, limits: ImageLimits) -> Structure:
     """Keep the chunks that make the picture, and its EXIF."""
     if not data.startswith(PNG_START):
-        raise ImageError(_damaged("PNG"))
+        raise ImageError(damaged("PNG"))
     kept, place, chunks, pixels, exif = [PNG_START], len(PNG_START), 0, False, False
     width = height = 0
     while place + 12 <= len(data):
@@ -227,7 +231,7 @@ def _walk_png(data: bytes, limits: ImageLimits) -> Structure:
             break  # what follows the pixels is not a PNG's
         place = end
     if not width:
-        raise ImageError(_damaged("PNG"))
+        raise ImageError(damaged("PNG"))
     return Structure("PNG", width, height, b"".join([*kept, PNG_END]))
 
 
@@ -275,7 +279,10 @@ def _walk_gif(data: bytes, limits: ImageLimits) -> Structure:
     if not width or not height or left + wide > width or top + high > height:
         # As browsers show it: a canvas that its first frame does not fit in grows.
         width, height = max(width, left + wide), max(height, top + high)
-    return Structure("GIF", width, height, encoded, place=(left, top, wide, high))
+    # A file that was cut has no end of its frame's blocks; one that has may have too few pixels.
+    complete = end < len(data) or data[-1] == 0
+    place = (left, top, wide, high)
+    return Structure("GIF", width, height, encoded, complete=complete, place=place)
 
 
 def _skip_blocks(data: bytes, place: int) -> int:
@@ -292,7 +299,7 @@ def _walk_bmp(data: bytes, limits: ImageLimits) -> Structure:
     elif 16 <= size <= 255:
         width, height = struct.unpack_from("<ii", data, 18)
     else:
-        raise ImageError(_damaged("BMP", f"its header has {size} bytes"))
+        raise ImageError(damaged("BMP", f"its header has {size} bytes"))
     return Structure("BMP", width, abs(height), data)
 
 
@@ -304,7 +311,7 @@ def _walk_tiff(data: bytes, limits: ImageLimits) -> Structure:
         check_size(*tile, limits)
     for tag in (258, 277):
         if any(number > 64 for number in tags.get(tag, ())):
-            raise ImageError(_damaged("TIFF"))
+            raise ImageError(damaged("TIFF"))
     return Structure("TIFF", width, height, data, tags=tags)
 
 
@@ -337,7 +344,7 @@ def _read_directory(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
 def _walk_webp(data: bytes, limits: ImageLimits) -> Structure:
     kind = data[12:16]
     if data[8:12] != b"WEBP":
-        raise ImageError(_damaged("WEBP"))
+        raise ImageError(damaged("WEBP"))
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
     elif kind == b"VP8L":
@@ -346,8 +353,50 @@ def _walk_webp(data: bytes, limits: ImageLimits) -> Structure:
     elif kind == b"VP8 ":
         width, height = (side % 2**14 for side in struct.unpack_from("<HH", data, 26))
     else:
-        raise ImageError(_damaged("WEBP"))
+        raise ImageError(damaged("WEBP"))
     return Structure("WEBP", width, height, data)
+
+
+def still_exif(webp: bytes) -> bytes | None:
+    """Return the EXIF of a WebP that is one picture, b"" without; None if it is an animation."""
+    place, exif = 12, b""
+    for _ in range(100):  # a still picture has five chunks
+        name, length = webp[place : place + 4], webp[place + 4 : place + 8]
+        if name in (b"ANIM", b"ANMF"):
+            return None
+        if len(length) < 4:
+            return exif
+        size = int.from_bytes(length, "little")
+        if name == b"EXIF":
+            exif = webp[place + 8 : place + 8 + size]
+        place += 8 + size + size % 2
+    return None
+
+
+def _walk_media(data: bytes, limits: ImageLimits, name: str) -> Structure:
+    """Read the largest size that an AVIF or HEIC states, its image's or a tile's."""
+    sizes = [struct.unpack_from(">II", data, match.end() + 4) for match in SPATIAL.finditer(data)]
+    if not sizes:
+        raise ImageError(damaged(name))
+    for width, height in sizes:
+        check_size(width, height, limits)
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    return Structure(name, width, height, data)
+
+
+def with_transparency(encoded: bytes) -> bytes:
+    """Make index 255 of a GIF of one frame, as `examine` has it, transparent if none is.
+
+    What is missing of a frame is transparent then, as it is in a browser.
+    """
+    flags = encoded[10]
+    place = 13 + (3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0)
+    before, after = encoded[:place], encoded[place:]
+    if after.startswith(b"!\xf9\4"):
+        if after[3] & 1:
+            return encoded
+        after = after[8:]
+    return before + b"!\xf9\4\1\0\0\xff\0" + after
 
 
 WALKS = {
@@ -357,4 +406,6 @@ WALKS = {
     "GIF": _walk_gif,
     "BMP": _walk_bmp,
     "TIFF": _walk_tiff,
+    "AVIF": partial(_walk_media, name="AVIF"),
+    "HEIF": partial(_walk_media, name="HEIF"),
 }
