@@ -31,7 +31,8 @@ double Number(const std::string& option, const std::string& text) {
 }
 
 struct Arguments {
-  std::string server = "localhost:8001", ca;
+  std::string server = "localhost:8001";
+  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
   double timeout = 60;
   size_t batch = 32;
   ram::Options options;
@@ -42,16 +43,14 @@ Arguments ReadCommandLine(int argc, char** argv) {
   Arguments given;
   for (int i = 1; i < argc; ++i) {
     std::string option = argv[i], value;
-    if (option.rfind("--", 0) != 0) {
-      given.files.push_back(option);
-      continue;
-    }
+    if (option.rfind("--", 0) != 0) { given.files.push_back(option); continue; }
+    if (option == "--tls") { given.credentials = grpc::SslCredentials({}); continue; }  // trusts gRPC's own list
     const auto equals = option.find('=');
     if (equals == std::string::npos && ++i == argc) throw std::runtime_error(option + ": its value is missing");
     value = equals == std::string::npos ? argv[i] : option.substr(equals + 1);
     option = option.substr(0, equals);
     if (option == "--server") given.server = value;
-    else if (option == "--ca") given.ca = ReadFile(value);
+    else if (option == "--tls-ca") given.credentials = grpc::SslCredentials({ReadFile(value), "", ""});
     else if (option == "--timeout") given.timeout = Number(option, value);
     else if (option == "--batch") given.batch = std::max(1.0, Number(option, value));
     else if (option == "--threshold") given.options.threshold = Number(option, value);
@@ -80,10 +79,9 @@ void TagFiles(ram::Client& client, const ram::Options& options, const std::vecto
 }  // namespace
 
 int main(int argc, char** argv) try {
+  setenv("GRPC_VERBOSITY", "NONE", 0);  // a failed connection is an error of the call: it need not be logged too
   const Arguments given = ReadCommandLine(argc, argv);
-  auto credentials = grpc::InsecureChannelCredentials();
-  if (!given.ca.empty()) credentials = grpc::SslCredentials({given.ca, "", ""});
-  ram::Client client(given.server, std::chrono::duration<double>(given.timeout), credentials);
+  ram::Client client(given.server, std::chrono::duration<double>(given.timeout), given.credentials);
   int exit_status = 0;
   for (auto next = given.files.begin(); next != given.files.end();) {
     const auto first = next;

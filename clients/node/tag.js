@@ -9,8 +9,8 @@ function readCommandLine() {
   const { values, positionals: files } = parseArgs({
     allowPositionals: true,
     options: {
-      server: { type: 'string' }, timeout: { type: 'string' }, ca: { type: 'string' }, batch: { type: 'string' },
-      threshold: { type: 'string' }, 'top-k': { type: 'string' },
+      server: { type: 'string' }, timeout: { type: 'string' }, batch: { type: 'string' },
+      tls: { type: 'boolean' }, 'tls-ca': { type: 'string' }, threshold: { type: 'string' }, 'top-k': { type: 'string' },
       exclude: { type: 'string', multiple: true }, label: { type: 'string', multiple: true },
     },
   });
@@ -23,7 +23,8 @@ function readCommandLine() {
   const batch = number('batch') ?? 32;
   if (!(batch >= 1)) throw new Error('--batch: must be 1 or more');
   if (!files.length) throw new Error('no image is given');
-  const credentials = values.ca ? grpc.credentials.createSsl(readFileSync(values.ca)) : undefined;
+  const trusted = values['tls-ca'] ? readFileSync(values['tls-ca']) : null; // null: grpc's own list
+  const credentials = values.tls || trusted ? grpc.credentials.createSsl(trusted) : undefined;
   const client = new RamClient(values.server, { timeout: number('timeout'), credentials });
   const { exclude, label: labels } = values;
   const options = { threshold: number('threshold'), topK: number('top-k'), exclude, labels };

@@ -6,7 +6,7 @@ fail() { # STATUS MESSAGE
   exit "$1"
 }
 
-timeout=60 batch=32 ca='' settings='{}' files=()
+timeout=60 batch=32 tls='' ca='' settings='{}' files=()
 budget=5 # retries that all requests of a run have together: a server that is too busy gets no more
 
 number() { # OPTION TEXT
@@ -21,13 +21,14 @@ change() { # JQ VALUE: change the settings
 read_command_line() {
   while (($#)); do
     case $1 in
+      --tls) tls=1 && shift && continue ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
       --*) (($# > 1)) || fail 2 "$1: its value is missing" ;;
       *) files+=("$1") && shift && continue ;;
     esac
     case $1 in
       --server) server=$2 ;;
-      --ca) ca=$2 ;;
+      --tls-ca) tls=1 ca=$2 ;;
       --timeout) number "$1" "$2" && timeout=$2 ;;
       --batch) [[ $2 =~ ^[1-9][0-9]*$ ]] && batch=$2 || fail 2 "$1: '$2' is not a number of images" ;;
       --threshold) number "$1" "$2" && change '.threshold = ($value | tonumber)' "$2" ;;

@@ -121,8 +121,9 @@ def test_a_call_has_a_deadline(tag, transport_server):
 
 
 def test_tls(tag, gateway, certificate, expected):
-    done = tag("--server", gateway, "--ca", certificate[0], "apple.png")
+    done = tag("--server", gateway, "--tls-ca", certificate[0], "apple.png")
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout) == expected["one image"]
-    done = tag("--server", gateway, "--timeout", 2, "apple.png")
-    assert (done.returncode, done.stdout) == (1, "")
+    untrusted = tag("--server", gateway, "--tls", "--timeout", 2, "apple.png")
+    assert (untrusted.returncode, untrusted.stdout) == (1, "")
+    assert status_in(untrusted.stderr) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")

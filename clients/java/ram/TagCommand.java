@@ -4,16 +4,10 @@ import io.grpc.ChannelCredentials;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.StatusRuntimeException;
 import io.grpc.TlsChannelCredentials;
-import java.io.File;
-import java.io.IOException;
-import java.io.PrintStream;
+import java.io.*;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
-import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.Locale;
+import java.nio.file.*;
+import java.util.*;
 
 /** Prints the tags of images: file, score, English name, Chinese name, with tabs between them. */
 public final class TagCommand {
@@ -33,6 +27,10 @@ public final class TagCommand {
         files.add(arguments[i]);
         continue;
       }
+      if (arguments[i].equals("--tls")) {
+        credentials = TlsChannelCredentials.create(); // trusts Java's own list
+        continue;
+      }
       String[] parts = arguments[i].split("=", 2);
       if (parts.length == 1 && ++i == arguments.length) fail(parts[0] + ": its value is missing");
       set(parts[0], parts.length == 2 ? parts[1] : arguments[i]);
@@ -44,7 +42,7 @@ public final class TagCommand {
     try {
       switch (option) {
         case "--server" -> server = value;
-        case "--ca" -> credentials = TlsChannelCredentials.newBuilder().trustManager(new File(value)).build();
+        case "--tls-ca" -> credentials = TlsChannelCredentials.newBuilder().trustManager(new File(value)).build();
         case "--timeout" -> timeout = Double.parseDouble(value);
         case "--batch" -> batch = Math.max(1, Integer.parseInt(value));
         case "--threshold" -> threshold = Float.valueOf(value);
@@ -77,11 +75,9 @@ public final class TagCommand {
               output.printf(Locale.ROOT, "%s\t%.6f\t%s\t%s%n", some.get(row), tag.score(), tag.name(), tag.nameZh());
             }
           }
-        } catch (StatusRuntimeException error) {
-          System.err.println("tag: " + error.getMessage().replace('\n', ' '));
-          exitStatus = 1;
-        } catch (IOException error) {
-          System.err.println("tag: " + error.getMessage() + (error instanceof NoSuchFileException ? ": no such file" : ""));
+        } catch (StatusRuntimeException | IOException error) {
+          String reason = error instanceof NoSuchFileException ? ": no such file" : ""; // else it is in the message
+          System.err.println("tag: " + error.getMessage().replace('\n', ' ') + reason);
           exitStatus = 1;
         }
       }

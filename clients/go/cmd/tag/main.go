@@ -23,7 +23,8 @@ var (
 	flags   = flag.NewFlagSet("tag", flag.ContinueOnError)
 	server  = flags.String("server", "localhost:8001", "host:port")
 	timeout = flags.Float64("timeout", 60, "seconds that a request may take, retries included")
-	ca      = flags.String("ca", "", "certificates to trust, PEM; without them there is no TLS")
+	tls     = flags.Bool("tls", false, "TLS with a certificate that the system trusts")
+	ca      = flags.String("tls-ca", "", "TLS with these certificates to trust, PEM")
 	batch   = flags.Int("batch", 32, "images per request")
 	options ramclient.Options
 )
@@ -90,6 +91,9 @@ func run() (exitStatus int, err error) {
 		return 2, err
 	}
 	security := grpc.WithInsecure()
+	if *tls {
+		security = grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(nil, ""))
+	}
 	if *ca != "" {
 		trusted, err := credentials.NewClientTLSFromFile(*ca, "")
 		if err != nil {
@@ -103,7 +107,10 @@ func run() (exitStatus int, err error) {
 	}
 	defer client.Close()
 	for files := flags.Args(); len(files) > 0; {
-		some := files[:min(*batch, len(files))]
+		some := files
+		if len(some) > *batch {
+			some = files[:*batch]
+		}
 		files = files[len(some):]
 		if err := tagFiles(client, some); err != nil {
 			fmt.Fprintln(os.Stderr, "tag:", err)
@@ -111,13 +118,6 @@ func run() (exitStatus int, err error) {
 		}
 	}
 	return exitStatus, nil
-}
-
-func min(a, b int) int {
-	if a < b {
-		return a
-	}
-	return b
 }
 
 func main() {
