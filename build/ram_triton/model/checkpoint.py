@@ -36,7 +36,7 @@ QUANTISED = re.compile(
 )
 UNSAFE_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 SAVE_WEIGHTS = (
-    'if you trust where it is from, save its weights alone: python -c "import torch; '
+    'if you trust where it is from, save its weights alone: .venv/bin/python -c "import torch; '
     "c = torch.load('{path}', 'cpu', weights_only=False); "
     "torch.save(c.get('model') or c['state_dict'], 'weights.pth')\""
 )
