@@ -27,7 +27,7 @@ options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 needs = $(foreach extra,$(1),$(VENV)/.installed-$(extra))
 
 ifeq ($(shell command -v $(PYTHON)),)
-$(error there is no '$(PYTHON)' here: name a Python by PYTHON=python3.11)
+$(error '$(PYTHON)' is not installed: name a Python by PYTHON=python3.11)
 endif
 given = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)=$(if $(value $(name)),1)))
 problem := $(shell $(PYTHON) build/ram_triton/make_help.py check $(MAKECMDGOALS) -- $(given) 2>/dev/null)
@@ -81,7 +81,7 @@ verify: $(call needs,build) ## Compare a repository or a server with PyTorch
 
 ##@ On a GPU
 .PHONY: plans test-gpu
-# In the serving image there is no .venv, and TensorRT is in the system's Python.
+# The serving image has TensorRT in the system's Python, without a .venv.
 #: [REPOSITORY=DIR BUILDER_LEVEL=3 ENGINE=tensorrt_rtx]
 plans: ## Make TensorRT plans, in the serving image
 	@$(if $(wildcard $(RAM)),$(RAM),ram-triton) plans $(call options,repository builder-level engine)

@@ -126,7 +126,7 @@ def main(packages: Path) -> None:
         print(f"{tag.name} {tag.name_zh} ({fit}) on {len(found)}: {', '.join(found)}")
         for words in (*tag.words, *tag.not_words):
             if not any(_matches(words, one.label) for one in emoji):
-                print(f"  warning: no emoji is labelled {words!r}")
+                print(f"  warning: none of the emoji has the label {words!r}")
     write_names([tag.name for tag in tags], [tag.name_zh for tag in tags], FOLDER)
 
 

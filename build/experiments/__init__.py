@@ -8,7 +8,7 @@
 | `image_limits` | docs/images.md, what the largest pictures take |
 | `int8` | docs/performance.md, precision on a CPU |
 | `label_count` | docs/vocabularies.md, what labels cost |
-| `open_set` | docs/vocabularies.md, names that are no tags |
+| `open_set` | docs/vocabularies.md, names that are not tags |
 | `operators` | docs/performance.md, where the engine's time goes |
 | `resizing` | docs/images.md, what the resizer gains |
 | `random_checkpoint` | none: it writes a checkpoint of RAM's own size for docs/performance.md |

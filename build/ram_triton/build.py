@@ -106,7 +106,7 @@ class BuildRequest:
         default_threshold: for vocabularies without a list of thresholds.
         precision: of the graphs for TensorRT, one of `PRECISIONS`; with `none` there are none.
         int8: folder of pictures that calibrate INT8 graphs for the CPU; without it there are none.
-        note: a line about the model, kept in the manifest.
+        note: a remark on the model, kept in the manifest.
     """
 
     checkpoint: Path

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from types import FrameType, ModuleType
 
@@ -32,6 +33,7 @@ COMMANDS = {
 }
 RUN_AGAIN = "run it again"
 RESUMABLE = {"train": "the same command resumes it"}
+HELP_WIDTH = 79
 TERMINATED = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -142,7 +144,7 @@ def parser_of(program: str, command: ModuleType) -> argparse.ArgumentParser:
     """Return a subcommand's parser; its description is the module's docstring."""
     parser = argparse.ArgumentParser(
         prog=program,
-        description=command.__doc__,
+        description=_filled(command.__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
@@ -152,6 +154,14 @@ def parser_of(program: str, command: ModuleType) -> argparse.ArgumentParser:
 def _run(program: str, command: ModuleType, arguments: Sequence[str] | None) -> int | None:
     status: int | None = command.run(parser_of(program, command).parse_args(arguments))
     return status
+
+
+def _filled(text: str) -> str:
+    """Paragraphs in lines of a terminal's width; those with indented lines stay as they are."""
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(
+        part if "\n " in part else textwrap.fill(part, HELP_WIDTH) for part in paragraphs
+    )
 
 
 def _terminate(number: int, _: FrameType | None) -> None:

@@ -114,7 +114,7 @@ def problem(
             continue
         if name not in known:
             hint = MEANT.get(name) or _suggestion(name, known, "did you mean 'make {}'?")
-            return f"there is no 'make {name}': {hint or MEANT['all']}"
+            return f"'make {name}' does not exist: {hint or MEANT['all']}"
         wanted.append(known[name])
     if "/" not in "".join(asked):
         allowed = [name for target in wanted for name in target.variables] + list(SET_UP)

@@ -112,7 +112,7 @@ class PlanBuilder:
         )
         if not force and fits(folder, wanted):
             return f"{model.name}: the plan fits this GPU, TensorRT and config"
-        # From here to the end, so that nobody replaces the graph meanwhile.
+        # From here to the end, so that the graph is not replaced meanwhile.
         with self.repository.staging() as staging:
             cache = self._cache_file()
             measured = cache.read_bytes() if cache.is_file() else b""
@@ -123,7 +123,7 @@ class PlanBuilder:
         return f"{model.name}: {folder / PLAN}, {len(engine) / 2**20:.0f} MiB"
 
     def _cache_file(self) -> Path:
-        """Return the file of the builder's measurements: they hold for one TensorRT and GPU."""
+        """Return the file of the builder's measurements, which are of one TensorRT and GPU."""
         name = f"timing-{self.trt.__version__}-{self.gpu.compute_capability}.cache"
         return (self.repository.root / MANIFEST).with_name(name)
 

@@ -102,7 +102,7 @@ def included(extra: str) -> list[str]:
     """Return an extra and all that it includes, as in `ram-triton[build]`."""
     extras = _extras()
     if extra not in extras:
-        raise SetUpError(f"there is no extra '{extra}' in pyproject.toml")
+        raise SetUpError(f"pyproject.toml has no extra '{extra}'")
     found = [extra]
     for name in found:  # which grows
         for line in extras[name]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back until a step that must not be torn has ended."""
+"""Ctrl-C and SIGTERM, delayed until a step that must not be torn has ended."""
 
 import signal
 from types import FrameType
@@ -26,7 +26,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def raise_signal(self) -> None:
-        """Deliver the signal that was held back, if any; to be called after the context.
+        """Deliver the signal that was delayed, if any; to be called after the context.
 
         Raises:
             KeyboardInterrupt: there was one.

@@ -200,7 +200,7 @@ class Workers:
         return sum(report["ram_pending"] for worker, report in reports if worker in there)
 
     def count_lost(self) -> int:
-        """Return how many workers took part and are gone: nobody sent their share since then."""
+        """Return how many workers took part and have sent no share since then."""
         return len(self._lost())
 
     def span(self) -> float:

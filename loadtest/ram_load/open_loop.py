@@ -56,7 +56,7 @@ class Arrivals:
         self._clock: gevent.Greenlet | None = None
 
     def start(self, rates: list[float], step: float, share: tuple[int, int]) -> None:
-        """Let requests arrive at these rates from now on; at none if there are no rates.
+        """Let requests arrive at these rates from now on; none arrive without rates.
 
         Those that wait stay. The arguments are those of `due_times`.
         """

@@ -56,7 +56,7 @@ class Option(NamedTuple):
         flag: its name there.
         default: not None and not a Path: the web page keeps a value's type, and a master sends all
             values to its workers.
-        metavar: stands for its value in the help; empty for a switch.
+        metavar: names its value in the help; empty for a switch.
         type: reads and checks the value.
         help: the default is added to it, because the page knows no %(default)s.
         on_page: whether locust's web page shows it.

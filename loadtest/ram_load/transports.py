@@ -189,7 +189,7 @@ def ask_thresholds(
         timeout: seconds.
 
     Returns:
-        (names,) float32, or None if the server lets nobody call that model.
+        (names,) float32, or None if the server does not let clients call that model.
     """
     image = _tensor(
         InferInput, "image", np.array([[b""]], np.object_)

@@ -65,6 +65,7 @@ def test_a_command_that_does_not_exist_is_refused_with_those_that_do():
 def test_the_help_of_every_command_comes_without_the_slow_imports(command, tmp_path):
     for package in ("torch", "openvino", "transformers", "onnxruntime", "sklearn", "matplotlib"):
         (tmp_path / f"{package}.py").write_text(f"raise SystemExit('{package} is imported')")
-    done = run(command, "--help", PYTHONPATH=str(tmp_path))
+    done = run(command, "--help", PYTHONPATH=str(tmp_path), COLUMNS="80")
     assert done.returncode == 0, done.stderr + done.stdout
     assert done.stdout.startswith(f"usage: ram-triton {command} ")
+    assert max(map(len, done.stdout.splitlines())) <= 80

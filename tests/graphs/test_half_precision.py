@@ -232,7 +232,7 @@ def test_a_constant_out_of_range_is_refused_by_its_name(tmp_path, value):
     ]
     graph = small_graph(*norm, constants=[("mask", [value]), ("scale", [1.0] * 4)])
     onnx.save(graph, tmp_path / "model.onnx")
-    with pytest.raises(GraphError, match=r"the constant 'mask' holds .*float16 ends at"):
+    with pytest.raises(GraphError, match=r"the constant 'mask' contains .*float16 ends at"):
         halve(tmp_path / "model.onnx", tmp_path / "half.onnx", "float16")
     assert not (tmp_path / "half.onnx").exists()
 

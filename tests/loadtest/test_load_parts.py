@@ -63,7 +63,7 @@ def expected():
         (tags([0.91, 0.8, 0.503], 0, 1, 2), "'tag 0' has the score 0.91000, not"),
         (tags([float("nan"), 0.8, 0.503], 0, 1, 2), "'tag 0' has the score nan, not"),
         (tags(CAT, 0, 1, 2)[::-1], "the tags are not in the order of their scores"),
-        (tags(CAT, 0, 0, 1, 2), "'tag 0' is there twice"),
+        (tags(CAT, 0, 0, 1, 2), "'tag 0' occurs twice"),
         ([replace(tags(CAT, 0)[0], name="dog"), *tags(CAT, 1, 2)], "is called 'dog'"),
         (tags(DOG, 2, 3), "swapped, this is the answer of dog.jpg"),
     ],
@@ -105,7 +105,7 @@ def test_answers_to_labels_are_compared_with_those_to_labels(expected):
     assert request.kind.label == "open, 2 labels"
     assert expected.find_fault(request, [tags(CAT, 0, 1)]) is None
     assert "'tag 1' is missing" in str(expected.find_fault(request, [tags(CAT, 0)]))
-    assert "there is no tag 2" in str(expected.find_fault(request, [tags(CAT, 0, 1, 2)]))
+    assert "tag 2 does not exist" in str(expected.find_fault(request, [tags(CAT, 0, 1, 2)]))
     assert make_expected(labels=0).labels == []
 
 

@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--int8",
         type=Path,
         metavar="DIR",
-        help="make INT8 graphs for the CPU too, calibrated on the pictures in DIR (some hundred of "
-        "those that will be served)",
+        help="make INT8 graphs for the CPU too, calibrated on the pictures in DIR: a few hundred, "
+        "like those to be served",
     )
     add(
         "--images",
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="pictures to check the graphs with (default: the demo's)",
     )
-    add("--note", metavar="TEXT", help="a line about this model, kept in its manifest")
+    add("--note", metavar="TEXT", help="a remark on the model, kept in its manifest")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; returns 128 + N after signal N, which is held back until a step is done."""
+    """Train; returns 128 + N after signal N, which waits until a step is done."""
     require_file(arguments.config)  # before the imports that take seconds
 
     from ram_triton.training.progress import Progress

@@ -121,7 +121,7 @@ def check_plans(
         elif not (folder / FACTS).is_file():
             yield warning(subject, f"{FACTS} is missing: the plan's origin is unknown", BUILD_PLANS)
         elif not (view.root / model.plan_graph).is_file():
-            text = f"there is no {model.plan_graph.name} to compare with"
+            text = f"{model.plan_graph.name} is missing: the plan cannot be compared with it"
             yield unknown(subject, text, REBUILD_PLAN)
         elif model.name in view.configs:  # else an error of its own
             try:

@@ -82,7 +82,7 @@ def backend_python(profile: str) -> str | None:
 def check_python(profile: str, python: str | None) -> Iterator[Finding]:
     """Ask `python` for the versions of what the Python models import."""
     if python is None:
-        yield error("Python", "there is no python3 on PATH", "install Python 3, or extend PATH")
+        yield error("Python", "python3 is not on PATH", "install Python 3, or extend PATH")
         return
     done = subprocess.run(
         [python, "-c", PROBE, *CODECS], capture_output=True, text=True, check=False

@@ -49,7 +49,7 @@ def halve(source: Path, target: Path, precision: str) -> None:
     """
     model = onnx.load(source)
     _Typing(model.graph, precision).rewrite()
-    del model.graph.value_info[:]  # types that no longer hold
+    del model.graph.value_info[:]  # types that are no longer right
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(_without_weights(model)))
     target.parent.mkdir(parents=True, exist_ok=True)
     data = target.name + ".data"
@@ -162,7 +162,7 @@ class _Typing:
         largest = float(np.abs(values).max(initial=0))
         if not largest <= largest_number(self.precision):  # so that NaN fails too
             raise GraphError(
-                f"the constant '{name}' holds {largest:.3g}, {self.precision} ends at "
+                f"the constant '{name}' contains {largest:.3g}, {self.precision} ends at "
                 f"{largest_number(self.precision):.3g}"
             )
         halved = values.astype(NUMPY_TYPES[self.precision])

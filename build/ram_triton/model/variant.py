@@ -127,7 +127,7 @@ def detect_variant(shapes: Shapes) -> Variant:
             f"RAM++ compares images and labels, but they are {image_width} and {label_width} wide"
         )
     return Variant(
-        # A table of (2·window - 1)² rows holds the bias of each relative position.
+        # A table of (2·window - 1)² rows contains the bias of each relative position.
         image_size=(round(window_area**0.5) + 1) // 2 * STRIDE,
         embed_dim=embed_dim,
         depths=depths,

@@ -77,7 +77,7 @@ def find_wrong_tag(
     count = len(bounds.lowest)
     for tag in tags:
         if not 0 <= tag.id < count:
-            return f"there is no tag {tag.id}: {count} tags are expected"
+            return f"tag {tag.id} does not exist: {count} tags are expected"
         name, name_zh = vocabulary.tags[tag.id], vocabulary.tags_zh[tag.id]
         if name and (tag.name, tag.name_zh) != (name, name_zh):
             return f"tag {tag.id} is called '{tag.name}' ({tag.name_zh}), not '{name}' ({name_zh})"
@@ -88,7 +88,7 @@ def find_wrong_tag(
         return "the tags are not in the order of their scores"
     ids = [tag.id for tag in tags]
     if len(set(ids)) < len(ids):
-        return f"'{next(tag.name for tag in tags if ids.count(tag.id) > 1)}' is there twice"
+        return f"'{next(tag.name for tag in tags if ids.count(tag.id) > 1)}' occurs twice"
     if 0 < options.top_k < len(tags):
         return f"there are {len(tags)} tags, but at most {options.top_k} were asked for"
     return _missing_or_extra(tags, bounds, vocabulary, options)

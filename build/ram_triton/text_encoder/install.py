@@ -77,7 +77,7 @@ def install_text_encoder(
                 f"the exported graph is off by {difference:.2g}, the limit is {TOLERANCE:g}"
             )
         marker = root / places.LABELS / SETTINGS
-        marker.unlink(missing_ok=True)  # so that nobody asks for the files while they are moved
+        marker.unlink(missing_ok=True)  # so that the files are not asked for while they are moved
         for model in ("ram_open_text_encoder", "ram_open_text"):
             _install(staging / model, root / model)
         (staging / SETTINGS).write_text(

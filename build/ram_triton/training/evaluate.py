@@ -286,7 +286,7 @@ def evaluate_run(
     def of_split(name: str) -> list[Sample]:
         chosen = [sample for sample in samples if sample.split == name]
         if not chosen:
-            raise ConfigError(f"{config_path}: there is no image of the split '{name}'")
+            raise ConfigError(f"{config_path}: the split '{name}' has no images")
         return chosen
 
     validation = config.data.validation_split

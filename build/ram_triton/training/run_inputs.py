@@ -78,7 +78,7 @@ def read_inputs(config: Config, log: Log) -> RunInputs:
     validation = [one for one in samples if one.split == data.validation_split]
     if not training:
         place = data.manifest or data.folder
-        raise ConfigError(f"{place}: there is no image of the split '{data.training_split}'")
+        raise ConfigError(f"{place}: the split '{data.training_split}' has no images")
     labels = _read_labels(data, len(tags))
     features = _read_features(data, max(one.line for one in samples) + 1)
     losses = _choose_losses(config, training, features, log)

@@ -129,7 +129,7 @@ def write_thresholds(thresholds: Iterable[float], folder: Path) -> None:
 
 
 def _without_blank_end(lines: list[str]) -> list[str]:
-    """The lines without the blank ones after the last: editors leave them, and they are no tags."""
+    """The lines without the blank ones after the last: editors leave them."""
     count = len(lines)
     while count and not lines[count - 1]:
         count -= 1
