@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <utility>
 
 #include "inference.grpc.pb.h"
 
@@ -77,8 +78,9 @@ struct Client::Stub {
 };
 
 Client::Client(const std::string& address, std::chrono::duration<double> timeout,
-               const std::shared_ptr<grpc::ChannelCredentials>& credentials)
-    : timeout_(timeout) {
+               const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+               std::map<std::string, std::string> headers)
+    : timeout_(timeout), headers_(std::move(headers)) {
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(kServiceConfig);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
@@ -119,6 +121,7 @@ grpc::Status Client::TagImages(const std::vector<std::string>& images, const Opt
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::duration_cast<std::chrono::system_clock::duration>(timeout_));
+  for (const auto& [name, value] : headers_) context.AddMetadata(name, value);
   inference::ModelInferResponse response;
   const grpc::Status status = stub_->service->ModelInfer(&context, request, &response);
   if (status.ok()) *tags = ReadTags(response, rows);

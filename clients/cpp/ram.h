@@ -1,6 +1,7 @@
 // Tags images through Triton's gRPC service.
 #pragma once
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -28,9 +29,11 @@ struct Options {
 // One connection, to be shared between threads.
 class Client {
  public:
+  // `headers` go with every call, such as a gateway's key; their names are lower-case.
   explicit Client(const std::string& address = "localhost:8001",
                   std::chrono::duration<double> timeout = std::chrono::seconds(60),
-                  const std::shared_ptr<grpc::ChannelCredentials>& credentials = grpc::InsecureChannelCredentials());
+                  const std::shared_ptr<grpc::ChannelCredentials>& credentials = grpc::InsecureChannelCredentials(),
+                  std::map<std::string, std::string> headers = {});
   ~Client();
 
   // The tags of each of up to 32 encoded images (JPEG, PNG, ...), highest score first, in one request.
@@ -42,6 +45,7 @@ class Client {
   struct Stub;
   std::unique_ptr<Stub> stub_;
   std::chrono::duration<double> timeout_;
+  std::map<std::string, std::string> headers_;
 };
 
 }  // namespace ram

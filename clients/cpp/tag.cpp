@@ -1,5 +1,6 @@
 // Prints the tags of images: file, score, English name, Chinese name, with tabs between them.
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -30,9 +31,17 @@ double Number(const std::string& option, const std::string& text) {
   return number;
 }
 
+std::pair<std::string, std::string> Header(std::string text) {
+  const auto colon = text.find(':'), start = text.find_first_not_of(' ', colon + 1);
+  if (colon == 0 || colon == std::string::npos) throw std::runtime_error("--header: '" + text + "' is not NAME:VALUE");
+  std::transform(text.begin(), text.begin() + colon, text.begin(), ::tolower);
+  return {text.substr(0, colon), start == std::string::npos ? "" : text.substr(start)};
+}
+
 struct Arguments {
   std::string server = "localhost:8001";
   std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
+  std::map<std::string, std::string> headers;
   double timeout = 60;
   size_t batch = 32;
   ram::Options options;
@@ -51,6 +60,7 @@ Arguments ReadCommandLine(int argc, char** argv) {
     option = option.substr(0, equals);
     if (option == "--server") given.server = value;
     else if (option == "--tls-ca") given.credentials = grpc::SslCredentials({ReadFile(value), "", ""});
+    else if (option == "--header") given.headers.insert(Header(value));
     else if (option == "--timeout") given.timeout = Number(option, value);
     else if (option == "--batch") given.batch = std::max(1.0, Number(option, value));
     else if (option == "--threshold") given.options.threshold = Number(option, value);
@@ -81,7 +91,8 @@ void TagFiles(ram::Client& client, const ram::Options& options, const std::vecto
 int main(int argc, char** argv) try {
   setenv("GRPC_VERBOSITY", "NONE", 0);  // a failed connection is an error of the call: it need not be logged too
   const Arguments given = ReadCommandLine(argc, argv);
-  ram::Client client(given.server, std::chrono::duration<double>(given.timeout), given.credentials);
+  ram::Client client(given.server, std::chrono::duration<double>(given.timeout), given.credentials,
+                     given.headers);
   int exit_status = 0;
   for (auto next = given.files.begin(); next != given.files.end();) {
     const auto first = next;

@@ -28,6 +28,8 @@ export interface ClientOptions {
   timeout?: number;
   /** For TLS: `credentials.createSsl(...)` of @grpc/grpc-js; plain text if not given. */
   credentials?: ChannelCredentials;
+  /** Sent with every call, such as a gateway's key: `{ authorization: 'Basic …' }`. */
+  headers?: Readonly<Record<string, string>>;
 }
 
 /** One connection, for any number of calls at once. Errors are the `ServiceError`s of @grpc/grpc-js. */

@@ -30,8 +30,10 @@ const CHANNEL = {
 };
 
 export class RamClient {
-  constructor(address = 'localhost:8001', { timeout = 60, credentials } = {}) {
+  constructor(address = 'localhost:8001', { timeout = 60, credentials, headers = {} } = {}) {
     this.timeout = timeout;
+    this.metadata = new grpc.Metadata();
+    for (const [name, value] of Object.entries(headers)) this.metadata.set(name, value);
     this.stub = new inference.GRPCInferenceService(address, credentials ?? grpc.credentials.createInsecure(), CHANNEL);
   }
 
@@ -54,7 +56,7 @@ export class RamClient {
     const request = { model_name: labels ? 'ram_open' : 'ram', inputs, outputs: wanted.map((name) => ({ name })) };
     const deadline = new Date(Date.now() + 1000 * this.timeout);
     const response = await new Promise((resolve, reject) => this.stub.ModelInfer(
-      request, { deadline }, (error, answer) => (error ? reject(error) : resolve(answer))));
+      request, this.metadata, { deadline }, (error, answer) => (error ? reject(error) : resolve(answer))));
     return readTags(response, rows);
   }
 

@@ -12,6 +12,7 @@ function readCommandLine() {
       server: { type: 'string' }, timeout: { type: 'string' }, batch: { type: 'string' },
       tls: { type: 'boolean' }, 'tls-ca': { type: 'string' }, threshold: { type: 'string' }, 'top-k': { type: 'string' },
       exclude: { type: 'string', multiple: true }, label: { type: 'string', multiple: true },
+      header: { type: 'string', multiple: true },
     },
   });
   const number = (/** @type {'timeout' | 'batch' | 'threshold' | 'top-k'} */ option) => {
@@ -25,7 +26,12 @@ function readCommandLine() {
   if (!files.length) throw new Error('no image is given');
   const trusted = values['tls-ca'] ? readFileSync(values['tls-ca']) : null; // null: grpc's own list
   const credentials = values.tls || trusted ? grpc.credentials.createSsl(trusted) : undefined;
-  const client = new RamClient(values.server, { timeout: number('timeout'), credentials });
+  const headers = Object.fromEntries((values.header ?? []).map((text) => {
+    const [, name, value] = text.match(/^([^:]+):\s*(.*)$/) ?? [];
+    if (!name) throw new Error(`--header: '${text}' is not NAME:VALUE`);
+    return [name, value];
+  }));
+  const client = new RamClient(values.server, { timeout: number('timeout'), credentials, headers });
   const { exclude, label: labels } = values;
   const options = { threshold: number('threshold'), topK: number('top-k'), exclude, labels };
   return { client, options, batch, files };

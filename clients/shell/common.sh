@@ -6,7 +6,7 @@ fail() { # STATUS MESSAGE
   exit "$1"
 }
 
-timeout=60 batch=32 tls='' ca='' settings='{}' files=()
+timeout=60 batch=32 tls='' ca='' settings='{}' files=() headers=()
 budget=5 # retries that all requests of a run have together: a server that is too busy gets no more
 
 number() { # OPTION TEXT
@@ -29,6 +29,7 @@ read_command_line() {
     case $1 in
       --server) server=$2 ;;
       --tls-ca) tls=1 ca=$2 ;;
+      --header) [[ $2 == ?*:* ]] && headers+=(-H "$2") || fail 2 "$1: '$2' is not NAME:VALUE" ;; # curl's and grpcurl's
       --timeout) number "$1" "$2" && timeout=$2 ;;
       --batch) [[ $2 =~ ^[1-9][0-9]*$ ]] && batch=$2 || fail 2 "$1: '$2' is not a number of images" ;;
       --threshold) number "$1" "$2" && change '.threshold = ($value | tonumber)' "$2" ;;

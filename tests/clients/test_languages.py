@@ -89,7 +89,12 @@ def test_images_are_sent_in_batches_and_a_bad_one_fails_its_own(tag, address, ex
 
 
 def test_wrong_options_get_one_line(tag):
-    for wrong in (["--top-k", "x", "apple.png"], ["--nonsense", "apple.png"], []):
+    for wrong in (
+        ["--top-k", "x", "apple.png"],
+        ["--nonsense", "apple.png"],
+        ["--header=x", "apple.png"],
+        [],
+    ):
         done = tag(*wrong)
         assert (done.returncode, done.stdout) == (2, "")
         assert re.fullmatch(r"tag: .+\n", done.stderr)
@@ -118,6 +123,15 @@ def test_a_call_has_a_deadline(tag, transport_server):
     done = tag("--server", transport_server.address, "--timeout", 0.5, "apple.png")
     assert done.returncode == 1
     assert status_in(done.stderr) == "DEADLINE_EXCEEDED"
+
+
+def test_headers_go_with_the_request(tag, transport_server):
+    """What a gateway wants: a key."""
+    headers = ("--header", "Authorization: Basic YTpi", "--header=x-name:value:1")
+    done = tag("--server", transport_server.address, *headers, "apple.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert transport_server.headers["authorization"] == "Basic YTpi"
+    assert transport_server.headers["x-name"] == "value:1"
 
 
 def test_tls(tag, gateway, certificate, expected):

@@ -88,6 +88,7 @@ class HTTPTransportServer:
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
                 outer.calls += 1
+                outer.headers = {name.lower(): value for name, value in self.headers.items()}
                 outer._answering.wait()
                 if outer.calls <= outer.failures:
                     self.answer(503, {"error": "Exceeds maximum queue size"})

@@ -8,7 +8,9 @@ import inference.ModelInferResponse;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.StatusRuntimeException;
+import io.grpc.stub.MetadataUtils;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
@@ -50,10 +52,14 @@ public final class RamClient implements AutoCloseable {
    * @param address host:port of Triton's gRPC endpoint, or of a gateway before it
    * @param timeout seconds that a call may take, retries included
    * @param credentials io.grpc's InsecureChannelCredentials or TlsChannelCredentials
+   * @param headers what goes with every call, such as a gateway's key
    */
-  public RamClient(String address, double timeout, ChannelCredentials credentials) {
+  public RamClient(String address, double timeout, ChannelCredentials credentials, Map<String, String> headers) {
     this.timeout = timeout;
+    var metadata = new Metadata();
+    headers.forEach((name, value) -> metadata.put(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER), value));
     channel = Grpc.newChannelBuilder(address, credentials)
+        .intercept(MetadataUtils.newAttachHeadersInterceptor(metadata))
         .enableRetry()
         .defaultServiceConfig(SERVICE_CONFIG)
         .maxInboundMessageSize(Integer.MAX_VALUE)

@@ -13,6 +13,7 @@ import java.util.*;
 public final class TagCommand {
   private String server = "localhost:8001";
   private ChannelCredentials credentials = InsecureChannelCredentials.create();
+  private final Map<String, String> headers = new HashMap<>();
   private double timeout = 60;
   private int batch = 32;
   private Float threshold;
@@ -43,6 +44,10 @@ public final class TagCommand {
       switch (option) {
         case "--server" -> server = value;
         case "--tls-ca" -> credentials = TlsChannelCredentials.newBuilder().trustManager(new File(value)).build();
+        case "--header" -> {
+          if (value.indexOf(':') < 1) fail("--header: '" + value + "' is not NAME:VALUE");
+          headers.put(value.split(":", 2)[0], value.split(":", 2)[1].strip());
+        }
         case "--timeout" -> timeout = Double.parseDouble(value);
         case "--batch" -> batch = Math.max(1, Integer.parseInt(value));
         case "--threshold" -> threshold = Float.valueOf(value);
@@ -63,7 +68,7 @@ public final class TagCommand {
   private int run(PrintStream output) {
     int exitStatus = 0;
     var options = new RamClient.Options(threshold, topK, exclude, labels);
-    try (var client = new RamClient(server, timeout, credentials)) {
+    try (var client = new RamClient(server, timeout, credentials, headers)) {
       for (int start = 0; start < files.size(); start += batch) {
         List<String> some = files.subList(start, Math.min(start + batch, files.size()));
         try {

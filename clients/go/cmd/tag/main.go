@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"ramclient"
@@ -26,6 +27,7 @@ var (
 	tls     = flags.Bool("tls", false, "TLS with a certificate that the system trusts")
 	ca      = flags.String("tls-ca", "", "TLS with these certificates to trust, PEM")
 	batch   = flags.Int("batch", 32, "images per request")
+	headers []string // name, value, name, …
 	options ramclient.Options
 )
 
@@ -42,6 +44,14 @@ func readCommandLine() error {
 		topK := int32(number)
 		options.TopK = &topK
 		return err
+	})
+	flags.Func("header", "NAME:VALUE, sent with every request", func(text string) error {
+		parts := strings.SplitN(text, ":", 2)
+		if len(parts) < 2 || parts[0] == "" {
+			return errors.New("is not NAME:VALUE")
+		}
+		headers = append(headers, parts[0], strings.TrimSpace(parts[1]))
+		return nil
 	})
 	for name, list := range map[string]*[]string{"exclude": &options.Exclude, "label": &options.Labels} {
 		list := list
@@ -74,6 +84,7 @@ func tagFiles(client *ramclient.Client, files []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(*timeout*float64(time.Second)))
 	defer cancel()
+	ctx = metadata.AppendToOutgoingContext(ctx, headers...)
 	answers, err := client.Tag(ctx, images, options)
 	if failure, ok := status.FromError(err); err != nil && ok {
 		return fmt.Errorf("%s: %s", failure.Code(), strings.ReplaceAll(failure.Message(), "\n", " "))
