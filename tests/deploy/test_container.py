@@ -143,7 +143,9 @@ def test_the_containers_memory_is_limited_and_more_than_its_shared_memory(servic
 
 
 def test_the_start_script_calls_make_plans_as_it_is_to_be_called():
-    (line,) = [line for line in START.read_text().splitlines() if line.startswith("ram-triton ")]
+    (line,) = [
+        line for line in START.read_text().splitlines() if line.strip().startswith("ram-triton ")
+    ]
     _, command, *arguments = shlex.split(line)
     told = tool("ram-triton", command, "--help")
     assert told.returncode == 0, told.stderr
@@ -210,6 +212,17 @@ def test_the_start_script_starts_the_supervisor_as_it_is_to_be_called():
     assert set(FLAG.findall(call)) <= set(FLAG.findall(told)) and "--address 0.0.0.0" in call
 
 
+def test_the_cpu_profile_needs_no_plans(tmp_path):
+    program = tmp_path / "ram-triton"
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "RAM_PROFILE": "cpu", "MODEL_REPOSITORY": "models"}
+    done = subprocess.run([START, "--flag"], capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith("serve --repository models --profile cpu ")
+    assert done.stdout.endswith(" -- --flag\n") and done.stdout.count("\n") == 1
+
+
 def test_compose_builds_and_mounts_what_is_there(instructions, service):
     context = (COMPOSE.parent / service["build"]["context"]).resolve()
     assert context == ROOT
@@ -222,7 +235,7 @@ def test_compose_builds_and_mounts_what_is_there(instructions, service):
 
 
 def test_compose_publishes_ports_on_loopback_alone(service):
-    assert service["ports"] == [f"127.0.0.1:{p}:{p}" for p in (8000, 8001, 8002)]
+    assert service["ports"] == [f"127.0.0.1:{p}:{p}" for p in (8000, 8001, 8002, 8003)]
 
 
 def test_composes_shared_memory_is_enough_for_the_largest_published_model(copied, service):

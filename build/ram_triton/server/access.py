@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import PROJECT
+from ram_triton.triton_release import OLDEST, SAFE, Release
 
 KEY_FILE = PROJECT / "runs" / "serve" / "key"
 KEY_VARIABLE = "RAM_TRITON_KEY"
@@ -15,7 +16,6 @@ HEADER = "ram-triton-key"
 GRPC_HEADER = f"triton-grpc-protocol-{HEADER}"  # Triton's prefix
 # What clients need stays open: health, metadata, model-config, inference.
 RESTRICTED = ("shared-memory", "model-repository", "statistics", "trace", "logging")
-SAFE_RELEASE = (26, 7)  # SECURITY.md has what older ones lack
 HTTP_LIMIT_RELEASE = (25, 6)  # from it on bodies over 64 MB are refused
 MAX_BATCH, MAX_BYTES = 32, 20 * 2**20  # of ram, and of an image in ram_preprocess
 MAX_HTTP_BODY = MAX_BATCH * (MAX_BYTES * 4 // 3 + 1024) + 2**20  # all images as base64 in JSON
@@ -74,16 +74,14 @@ def restrictions(key: str) -> list[str]:
     return [f"--http-restricted-api={apis}", f"--grpc-restricted-protocol={apis}"]
 
 
-def http_limit(release: tuple[int, int] | None) -> list[str]:
+def http_limit(release: Release | None) -> list[str]:
     """Return the option that lets the largest request of the documentation through."""
     if release is None or release < HTTP_LIMIT_RELEASE:
         return []  # older ones have no limit
     return [f"--http-max-input-size={MAX_HTTP_BODY}"]
 
 
-def require_safe_address(
-    address: str, options: Sequence[str], release: tuple[int, int] | None
-) -> None:
+def require_safe_address(address: str, options: Sequence[str], release: Release | None) -> None:
     """Check that a server with known vulnerabilities listens on loopback only.
 
     Args:
@@ -94,7 +92,7 @@ def require_safe_address(
     Raises:
         ServerError: it would listen elsewhere.
     """
-    if release is not None and release >= SAFE_RELEASE:
+    if release is not None and release >= SAFE:
         return
     addresses = [address]
     for index, option in enumerate(options):
@@ -106,7 +104,7 @@ def require_safe_address(
             known = f"{release[0]}.{release[1]:02}" if release else "of unknown release"
             raise ServerError(
                 f"tritonserver {known} has known vulnerabilities, remote code execution among "
-                f"them (SECURITY.md), and {each} is not loopback: use 26.07 or newer, or, if "
+                f"them (SECURITY.md), and {each} is not loopback: use {OLDEST} or newer, or, if "
                 "nobody whom you do not trust can reach it, --accept-known-vulnerabilities"
             )
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from ram_triton.check_system import find_libpython
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import BACKENDS, CPU
-
-WHEEL_RELEASE = (24, 10)  # of nvidia-pytriton 0.7.0
-CONTAINER_RELEASE = "NVIDIA_TRITON_SERVER_VERSION"  # NVIDIA's images set it, such as 26.11
+from ram_triton.triton_release import WHEEL, Release, image_release, parse
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Installation:
 
     program: Path
     backends: Path
-    release: tuple[int, int] | None
+    release: Release | None
     environment: dict[str, str]
 
     @classmethod
@@ -44,7 +42,7 @@ class Installation:
             return cls._wheel(Path(spec.origin).parent)
         if program := shutil.which("tritonserver"):
             backends = Path(program).resolve().parents[1] / "backends"
-            return cls(Path(program), backends, _release(os.environ.get(CONTAINER_RELEASE)), {})
+            return cls(Path(program), backends, parse(image_release()), {})
         raise ServerError("the package nvidia-pytriton is missing: run 'make setup'")
 
     @classmethod
@@ -63,7 +61,7 @@ class Installation:
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         }
         server = package / "tritonserver"
-        known = WHEEL_RELEASE if version("nvidia-pytriton") == "0.7.0" else None
+        known = parse(WHEEL) if version("nvidia-pytriton") == "0.7.0" else None
         return cls(server / "bin" / "tritonserver", server / "backends", known, environment)
 
     def options(self, profile: str, folder: Path) -> list[str]:
@@ -95,8 +93,3 @@ class Installation:
             ignored = shutil.ignore_patterns("__pycache__")  # another process may be writing there
             shutil.copytree(stand_in, directory / stand_in.name, ignore=ignored)
         return directory
-
-
-def _release(text: str | None) -> tuple[int, int] | None:
-    year, _, month = (text or "").partition(".")
-    return (int(year), int(month)) if year.isdecimal() and month.isdecimal() else None
