@@ -4,6 +4,7 @@
 |---|---|
 | `decoding` | docs/images.md, what decoding costs |
 | `full_size` | docs/checkpoints.md, time and memory of a build |
+| `fuzz_images` | none: it feeds damaged files to the preprocessor |
 | `gpu` | docs/gpu.md, TensorRT beside PyTorch; part of `make test-gpu` |
 | `image_limits` | docs/images.md, what the largest pictures take |
 | `int8` | docs/performance.md, precision on a CPU |

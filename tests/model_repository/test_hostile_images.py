@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from experiments.image_files import bmp, chunk, empty_scans, gif, png, segment, small_jpeg, tiff
 from PIL import Image
 from ram_triton.server_code import ImageError, image_limits, preprocess, structure
-from support.image_files import bmp, chunk, empty_scans, gif, png, segment, small_jpeg, tiff
 
 SIZE = 32
 LIMITS = image_limits()

@@ -6,9 +6,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from experiments.image_files import STORED_AS, bmp, chunk, gif, png, segment, tiff, with_chunks
 from PIL import Image
 from ram_triton.server_code import ImageError, preprocess
-from support.image_files import STORED_AS, bmp, chunk, gif, png, segment, tiff, with_chunks
 
 SIZE = 32
 EXIF_TURNED = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, 6, 0)

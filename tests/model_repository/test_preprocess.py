@@ -15,6 +15,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from experiments.image_files import STORED_AS, chunk, png, tiff
 from PIL import Image, PngImagePlugin
 from ram_triton.server_code import (
     ImageError,
@@ -24,7 +25,6 @@ from ram_triton.server_code import (
     preprocessing,
     structure,
 )
-from support.image_files import STORED_AS, chunk, png, tiff
 
 SIZE = 32
 LIMITS = image_limits()

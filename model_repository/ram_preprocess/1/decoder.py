@@ -232,6 +232,8 @@ def serve(
                     pixels = decode(structure, image_size)
             except ImageError as error:
                 send(connection, False, str(error).encode())
+            except MemoryError:
+                send(connection, False, b"there is not enough memory to decode it")
             else:
                 send(connection, True, pixels.tobytes())
 

@@ -6,6 +6,10 @@ instructions: six times faster, at most 1 of 255 levels off. Without it Pillow d
 
 from PIL import Image
 
+# The resizer works on columns first: in between there are image_size rows of the whole width, which
+# of a very wide picture is much memory, and without it the process aborts.
+MOST_BETWEEN = 2**24
+
 try:
     from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
 except ImportError:
@@ -26,7 +30,7 @@ def resize(
         box: left, top, right and bottom of the part that is taken; by default all of it.
     """
     size = (image_size, image_size)
-    if RESIZER is None:
+    if RESIZER is None or image.width * image_size > MOST_BETWEEN:
         return image.resize(size, Image.Resampling.BILINEAR, box)
     if image.size == size and box in (None, (0, 0, *size)):
         return image

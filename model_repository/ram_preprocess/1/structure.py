@@ -78,7 +78,9 @@ def examine(encoded: bytes, limits: ImageLimits) -> Structure:
     name = format_of(encoded)
     try:
         structure = WALKS[name](encoded, limits)
-    except (struct.error, IndexError) as error:  # the file ends where a header goes on
+    except ImageError:
+        raise
+    except Exception as error:  # mostly, the file ends where a header goes on
         raise ImageError(damaged(name)) from error
     check_size(structure.width, structure.height, limits)
     return structure

@@ -1,10 +1,11 @@
-"""Writers of image files that Pillow can read and not write: odd, damaged, hostile."""
+"""Writers of image files that Pillow cannot write: odd, damaged, hostile; a corpus of them."""
 
 import struct
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
 
+import numpy as np
 from PIL import Image
 
 # The turn that, given to an upright picture, makes the file that carries this orientation.
@@ -160,3 +161,78 @@ def empty_scans(width: int, height: int, scans: int) -> bytes:
         frequency = 1 + scan % 63
         parts.append(segment(0xDA, bytes((1, 1, 0, frequency, frequency, 0))) + run)
     return b"".join(parts) + b"\xff\xd9"
+
+
+def corpus() -> dict[str, bytes]:
+    """Return small files of every kind that is read, and of every kind that once went wrong."""
+    picture = Image.linear_gradient("L").resize((48, 36))
+    picture = Image.merge(
+        "RGB", (picture, picture.rotate(180), picture.transpose(2).resize((48, 36)))
+    )
+    clear = picture.copy()
+    clear.putalpha(picture.convert("L"))
+    turned = Image.Exif()
+    turned[0x112] = 6
+    several = {"save_all": True, "append_images": [picture.rotate(180)]}
+    deep = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    saved = {
+        "JPEG": (picture, "JPEG", {"exif": turned}),
+        "JPEG progressive": (picture, "JPEG", {"progressive": True}),
+        "JPEG CMYK": (picture.convert("CMYK"), "JPEG", {}),
+        "MPO": (picture, "MPO", several),
+        "PNG": (picture, "PNG", {"exif": turned}),
+        "PNG palette": (picture.quantize(16), "PNG", {"transparency": bytes(range(16))}),
+        "PNG 16 bits": (deep, "PNG", {}),
+        "APNG": (picture, "PNG", several),
+        "WEBP": (picture, "WEBP", {"exif": turned}),
+        "WEBP lossless": (clear, "WEBP", {"lossless": True}),
+        "WEBP animated": (picture, "WEBP", several),
+        "GIF": (picture, "GIF", {}),
+        "GIF animated": (picture, "GIF", several),
+        "BMP": (picture, "BMP", {}),
+        "BMP palette": (picture.quantize(16), "BMP", {}),
+        "AVIF": (clear, "AVIF", {"speed": 10}),
+        "TIFF": (picture, "TIFF", {"exif": turned}),
+        "TIFF float": (Image.fromarray(np.asarray(deep) / np.float32(65535)), "TIFF", {}),
+        "TIFF 16 bits": (deep, "TIFF", {}),
+        "TIFF fax": (picture.convert("1"), "TIFF", {"compression": "group4"}),
+    }
+    saved |= {
+        f"TIFF {name}": (picture, "TIFF", {"compression": name})
+        for name in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
+    }
+    files = {}
+    for name, (image, form, options) in saved.items():
+        buffer = BytesIO()
+        image.save(buffer, form, **options)
+        files[name] = buffer.getvalue()
+    jpeg, pixels = small_jpeg(), bytes(range(256)) * 12
+    plain = {256: 16, 257: 16, 258: (16,) * 3, 259: 1, 262: 2, 277: 3, 278: 16, 279: 1536}
+    return files | {
+        "BMP masks": bmp(16, 16, 16, 3, pixels[:512], masks=(0xF00, 0xF0, 0xF)),
+        "BMP RLE4": bmp(16, 4, 4, 2, b"\0\5\x12\x34\x50\0\x0b\x11\0\0\0\1", bytes(64)),
+        "BMP RLE8, wide": bmp(1_000_000, 10, 8, 1, b"\1\1\0\0" * 10 + b"\0\1", bytes(1024)),
+        "BMP RLE4, two million wide": bmp(2**21, 4, 4, 2, b"\1\x11\0\1", bytes(64)),
+        "GIF of an enormous frame": gif((1, 1), (0, 0, 65535, 65535), b"\1"),
+        "GIF of comments": gif((4, 4), (0, 0, 4, 4), bytes(16), b"!\xfe\1x\0" * 2000),
+        "GIF of too few pixels": gif((16, 16), (0, 0, 16, 16), bytes(200)),
+        "JPEG of segments": jpeg[:2] + segment(0xE1, b"Exif\0\0x") * 2000 + jpeg[2:],
+        "JPEG of scans": empty_scans(1600, 1600, 90),
+        "JPEG of fill bytes": jpeg[:2] + b"\xff" * 5000 + jpeg[2:],
+        "PNG of chunks": with_chunks(files["PNG"], *[chunk(b"teSt", b"")] * 2000),
+        "PNG of text": with_chunks(
+            files["PNG"], chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**21)))
+        ),
+        "PNG of RGBA, 16 bits": png(16, 6, 16, [pixels[:128]] * 16),
+        "TIFF of 16 bits": tiff(plain, pixels[:1536]),
+        "TIFF of 16 bits, big": tiff(plain, pixels[:1536], 273, ">", True),
+        "TIFF whose directory lies beyond": b"MM\0\x2b\0\x08\0\0" + b"\xff" * 8,
+        "TIFF of signed": tiff(plain | {339: (2,) * 3}, pixels[:1536]),
+        "TIFF of 12 bits": tiff(plain | {258: (12,) * 3, 279: 1152}, pixels[:1152]),
+        "TIFF of strips": tiff(
+            plain | {258: (8,), 277: 1, 262: 1, 278: 1, 273: (8,) * 16, 279: (16,) * 16}, b""
+        ),
+        "TIFF of a palette": tiff(
+            plain | {258: (8,), 277: 1, 262: 3, 279: 256, 320: tuple(range(256)) * 3}, pixels[:256]
+        ),
+    }
