@@ -14,10 +14,17 @@ from support.transport_server import HTTPTransportServer, TransportServer
 def builder(make_once) -> Callable[[str], list[object]]:
     """Build a language's client, once; the words that start it."""
     commands: dict[str, list[object]] = {}
+    skipped: dict[str, BaseException] = {}
 
     def built(language: str) -> list[object]:
+        if language in skipped:
+            raise skipped[language]
         if language not in commands:
-            commands[language] = BUILDERS[language](make_once)
+            try:
+                commands[language] = BUILDERS[language](make_once)
+            except pytest.skip.Exception as reason:
+                skipped[language] = reason
+                raise
         return commands[language]
 
     return built

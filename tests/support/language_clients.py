@@ -38,6 +38,7 @@ def build(command: Sequence[object], folder: Path) -> None:
 
 def copy_of(language: str, folder: Path) -> Path:
     """The client's folder and the proto beside it, copied to where it may be built."""
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was skipped
     for name in (language, "proto"):
         ignore = shutil.ignore_patterns("node_modules", "out")
         shutil.copytree(CLIENTS / name, folder / name, ignore=ignore)
