@@ -20,7 +20,7 @@ def test_a_model_that_hangs_and_then_one_that_cannot_start_again(copied, tmp_pat
     spot = '        """Return the tags of one request\'s images."""\n'
     assert spot in text
     code.write_text(text.replace(spot, f"{spot}        {hang}\n"))
-    served = Served(copied, tmp_path, "--attempts", "1", "--log", tmp_path / "triton.log")
+    served = Served(copied, tmp_path, "--attempts", "2", "--log", tmp_path / "triton.log")
     try:
         served.wait_for_start()
         server = served.server
@@ -41,4 +41,4 @@ def test_a_model_that_hangs_and_then_one_that_cannot_start_again(copied, tmp_pat
         served.end()
     assert status == 1
     assert error.startswith("ram-triton serve: tritonserver did not start: failed to load")
-    assert "gave up, restarts in a row: 1" in error and error.count("\n") == 1
+    assert "gave up, restarts in a row: 2" in error and error.count("\n") == 1

@@ -121,14 +121,14 @@ def test_a_dead_server_starts_again_and_nothing_of_the_old_is_left(served, image
 def test_it_ends_in_order_requests_in_flight_are_answered_and_new_ones_refused(served, image):
     """Triton itself fails nearly all of them: it refuses the later steps of an ensemble."""
     with ThreadPoolExecutor(28) as threads:
-        running = [threads.submit(served.ask, "ram", [image] * 8, 120) for _ in range(24)]
+        running = [threads.submit(served.ask, "ram", [image] * 4, 120) for _ in range(24)]
         running += [threads.submit(served.ask, "ram_open", [image], 120) for _ in range(4)]
         while not any(future.done() for future in running):
             time.sleep(0.01)
         served.process.send_signal(signal.SIGTERM)
         late = []
         while served.process.poll() is None:
-            late.append(served.ask("ram", [image], 10))
+            late.append(served.ask("ram", [image], 120))
             time.sleep(0.02)
         statuses = [future.result() for future in running]
     assert statuses == ["OK"] * 28

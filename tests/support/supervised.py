@@ -128,7 +128,7 @@ def served(repository, supervised, tmp_path_factory):
     """A supervised server that is whole; its log is a full disk."""
     if not supervised or supervised[-1].process.poll() is not None:
         folder = tmp_path_factory.mktemp("served")
-        supervised.append(Served(repository, folder, "--log", "/dev/full"))
+        supervised.append(Served(repository, folder, "--log", "/dev/full", "--grace", "120"))
         supervised[-1].wait_for_start()
     supervised[-1].wait_until_whole(0)
     return supervised[-1]

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from ram_triton.server.api import MARK_BYTES, RAM, RAM_OPEN, Api, picture
+from ram_triton.server.api import MARK_BYTES, RAM, RAM_OPEN, Api, Outcome, picture
 
 # The steps that refuse while a file of their name is in the folder, and by which variable they find
 # it: model_repository/ram_preprocess/1/draining.py.
 VARIABLE = "RAM_DRAIN_FOLDER"
 FIRST_STEP, OPEN_STEP = "ram_preprocess", "ram_open_labels"
+SHORTEST = 0.1  # seconds
 ROUNDS = 2  # of the last pictures: steps with several processes may overtake
 
 
@@ -36,15 +37,23 @@ def drain(
     mark = secrets.token_bytes(MARK_BYTES)
     refused = base64.b64encode(mark)  # as it stands in the request
 
-    def send(models: list[str]) -> None:
+    def ask(model: str, until: float) -> None:
+        outcome = Outcome.REFUSED  # by a full queue
+        while outcome is Outcome.REFUSED and time.monotonic() < until and not is_over():
+            left = max(until - time.monotonic(), SHORTEST)
+            outcome, _ = api.ask(model, left, picture(mark))
+            if outcome is Outcome.REFUSED:
+                time.sleep(SHORTEST)
+
+    def send(models: list[str], until: float = deadline) -> None:
         threads = ThreadPoolExecutor(len(models))
-        left = max(deadline - time.monotonic(), 0.1)
-        running = {threads.submit(api.ask, model, left, picture(mark)) for model in models}
-        while running and time.monotonic() < deadline and not is_over():
+        running = {threads.submit(ask, model, until) for model in models}
+        while running and time.monotonic() < until and not is_over():
             running = wait(running, timeout=0.1).not_done
         threads.shutdown(wait=False)  # what still waits ends with the server
 
-    send(ensembles)
+    # A queue that is full of new requests may not take the picture before those are refused.
+    send(ensembles, time.monotonic() + seconds / 3)
     if RAM_OPEN in ensembles:
         (folder / OPEN_STEP).write_bytes(refused)
         send(ensembles)  # what ram_open's first step let through reaches the next

@@ -16,13 +16,20 @@ FOLDER = os.environ.get("RAM_DRAIN_FOLDER")
 MARKED = 256  # bytes at an image's beginning that may have the mark
 
 
-def refuse_if_draining(step: str, images: Sequence[bytes]) -> None:
-    """Raise `UnavailableError` if this step takes no new requests."""
+def read_mark(step: str) -> bytes | None:
+    """Return what lets an image through this step now; None if every image is.
+
+    To be read once per batch: its later requests were there before those that are refused.
+    """
     if FOLDER is None:
-        return
+        return None
     try:
-        mark = Path(FOLDER, step).read_bytes()
+        return Path(FOLDER, step).read_bytes()
     except OSError:
-        return
-    if not mark or not all(mark in image[:MARKED] for image in images):
+        return None
+
+
+def refuse_without(mark: bytes | None, images: Sequence[bytes]) -> None:
+    """Raise `UnavailableError` if an image lacks the mark."""
+    if mark is not None and not all(mark and mark in image[:MARKED] for image in images):
         raise UnavailableError("the server is stopping: ask another, or this one later")

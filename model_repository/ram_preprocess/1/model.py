@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from .decoder import Decoder
-from .draining import refuse_if_draining
+from .draining import read_mark, refuse_without
 from .encoded_image import ImageLimits
 from .preprocess import preprocess_batch
 from .request import answer_each, read_parameter
@@ -24,12 +24,13 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Answer a batch of requests."""
+        self.mark = read_mark("ram_preprocess")
         return answer_each(requests, self.answer, is_costly=True)
 
     def answer(self, inputs):
         """Return the pixels of one request's images."""
         images = inputs["image"][:, 0]
-        refuse_if_draining("ram_preprocess", images)
+        refuse_without(self.mark, images)
         preprocess_one = self.decoder.preprocess
         return {"pixels": preprocess_batch(images, self.image_size, self.limits, preprocess_one)}
 
