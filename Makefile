@@ -92,7 +92,7 @@ test-gpu: $(call needs,test) ## Run the GPU's tests, then time TensorRT beside P
 	@$(RUN) -m experiments.gpu --json runs/gpu.json $(call options,checkpoint engine precision)
 
 ##@ Measure
-.PHONY: bench load soak
+.PHONY: bench load overload soak
 # The demo's model, unless something of another was given.
 BENCH_DEMO := $(if $(filter-out file,$(origin REPOSITORY))$(value CHECKPOINT)$(value SERVER),,$(DEMO)/ram/1/manifest.json)
 #: [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8"]
@@ -105,6 +105,10 @@ load: $(call needs,load) ## Load-test the server that runs, for 30 s, answers ch
 	@$(VENV)/bin/locust --config loadtest/locust.conf --locustfile loadtest/locustfile.py \
 		$(if $(UI),,--headless --only-summary) --html runs/load/report.html \
 		--csv runs/load/requests --plot runs/load/latency.png $(ARGS)
+
+#: [SECONDS=60 ARGS="--factors 3 10"]
+overload: $(call needs,load) $(DEMO)/ram/1/manifest.json ## Serve the demo, and send more than it can answer
+	@$(RUN) -m experiments.overload --repository $(DEMO) $(call options,seconds) $(ARGS)
 
 #: [MINUTES=30 ARGS="--kill-every 5"]
 soak: $(call needs,load) $(DEMO)/ram/1/manifest.json ## Serve the demo for long, with faults: does anything drift?

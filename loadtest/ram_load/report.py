@@ -65,8 +65,11 @@ def judge(options: Namespace, counts: Counts, seconds: float) -> list[tuple[bool
         p99 = counts.percentile(0.99)
         text = f"p99        {p99:g} ms, limit {options.max_p99:g} ms"
         lines.append((p99 <= options.max_p99, text))
-    if options.min_throughput:
-        rate = (requests - failures) / seconds if seconds > 0 else 0.0
+    rate = (requests - failures) / seconds if seconds > 0 else 0.0
+    if not options.min_throughput:
+        arrived = requests / seconds if seconds > 0 else 0.0
+        lines.append((requests > 0, f"goodput    {rate:.1f} right answers/s of {arrived:.1f} sent"))
+    else:
         text = f"throughput {rate:.1f} right answers/s, limit {options.min_throughput:g}"
         lines.append((rate >= options.min_throughput, text))
     return lines
