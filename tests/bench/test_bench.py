@@ -1,6 +1,7 @@
 """The benchmark: what it writes, and that a wrong answer or a strange file fails it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,8 @@ from onnx import numpy_helper
 from PIL import Image
 from ram_triton.bench.candidates import ENGINE, GRPC, PYTORCH
 from ram_triton.bench.report import OVER_ENGINE, OVER_PRODUCT, OVER_PYTORCH
-from ram_triton.graphs.int8 import quantise_pair
-from ram_triton.parity.pictures import picture_batches
-from ram_triton.repository.layout import ENCODER, HEAD, INT8_ENCODER, INT8_HEAD
 from ram_triton.server import LOOPBACK, Ports
-from support.pipeline import PICTURES, run_command
+from support.pipeline import PICTURES, run_command, use_float32
 
 ROOT = Path(__file__).parents[2]
 # One short round of everything.
@@ -138,16 +136,9 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
         assert (f"preprocessor {several}", None) in marks
 
 
-def test_int8_is_measured_where_the_config_chooses_it(bench, copied, tmp_path):
-    pictures = list(picture_batches(PICTURES, 96, (1,)))
-    quantise_pair(
-        [copied / path for path in (ENCODER, HEAD)],
-        [copied / path for path in (INT8_ENCODER, INT8_HEAD)],
-        pictures,
-    )
-    for path in (INT8_ENCODER, INT8_HEAD):
-        config = copied / path.parts[0] / "configs" / "cpu.pbtxt"
-        config.write_text(config.read_text().replace("model.onnx", "int8.xml", 1))
+def test_int8_is_measured_where_the_config_chooses_it(bench, quantised, tmp_path):
+    copied = shutil.copytree(quantised, tmp_path / "models")
+    use_float32(copied)
     arguments = "--repository", copied, *SHORT, "--batch", 1, "--concurrency", 1
     status, table, errors = bench(*arguments, "--output", tmp_path / "out")
     assert status == 0, errors

@@ -13,6 +13,7 @@ def run(*arguments):
     return run_module("experiments.int8", int8, list(map(str, arguments)))
 
 
+@pytest.mark.slow
 def test_each_precision_has_its_speed(checkpoint, capsys):
     assert run("--checkpoint", checkpoint, "--repeats", 1, "--calibrate", 7) == 0
     table = capsys.readouterr().out

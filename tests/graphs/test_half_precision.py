@@ -2,14 +2,11 @@
 
 import collections
 import json
-import shutil
-from dataclasses import replace
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import ram_triton.build
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from ram_triton.engines.onnxruntime import RoundedGraph, rounded_tagger
@@ -277,19 +274,6 @@ def make(vocabulary_folder, checkpoint, capsys):
         return status, capsys.readouterr().err
 
     return run
-
-
-@pytest.fixture
-def exported_before(repository, monkeypatch):
-    """Spare a build the export of the tiny RAM, which takes most of its time."""
-
-    def copy(model, path):
-        shutil.copytree(repository / path.parts[-3] / "1", path.parent)
-        (path.parent / "half.onnx").unlink()
-        (path.parent / "half.onnx.data").unlink()
-
-    graphs = [replace(graph, export=copy) for graph in ram_triton.build.GRAPHS]
-    monkeypatch.setattr(ram_triton.build, "GRAPHS", graphs)
 
 
 @pytest.mark.usefixtures("exported_before")

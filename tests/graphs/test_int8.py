@@ -15,19 +15,6 @@ from support.pipeline import PICTURES, run_command
 FILES = [path.with_suffix(end) for path in (INT8_ENCODER, INT8_HEAD) for end in (".xml", ".bin")]
 
 
-@pytest.fixture(scope="module")
-def quantised(checkpoint, vocabulary_folder, tmp_path_factory):
-    """A repository with INT8 graphs of the tiny RAM, which its configs choose."""
-    root = tmp_path_factory.mktemp("int8") / "models"
-    build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES, int8=PICTURES))
-    for path in (INT8_ENCODER, INT8_HEAD):
-        config = root / path.parts[0] / "configs" / "cpu.pbtxt"
-        text = config.read_text()
-        assert 'default_model_filename: "model.onnx"' in text
-        config.write_text(text.replace("model.onnx", "int8.xml", 1))
-    return root
-
-
 def test_the_manifest_has_the_files_and_how_far_they_agree(quantised):
     manifest = json.loads((quantised / MANIFEST).read_text())
     assert {str(path) for path in FILES} <= manifest["artefacts"].keys()
@@ -62,6 +49,7 @@ def test_the_server_runs_them_and_passes_verification(quantised, checkpoint, cap
     assert len(told) == 2
 
 
+@pytest.mark.usefixtures("exported_before")
 def test_a_build_without_them_leaves_none_of_another_model(
     quantised, checkpoint, vocabulary_folder, tmp_path
 ):
@@ -82,7 +70,7 @@ def test_what_is_missing_is_told_before_the_build(
         "--vocabulary",
         vocabulary_folder,
         "--int8",
-        tmp_path,
+        PICTURES if missing == "nncf" else tmp_path,
         "--repository",
         tmp_path / "models",
     ]

@@ -4,11 +4,14 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ram_triton.build
 import torch
 from filelock import FileLock
 from PIL import Image
@@ -16,6 +19,7 @@ from ram_triton.build import BuildRequest, build
 from ram_triton.cli import main
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
+from ram_triton.repository.layout import INT8_ENCODER, INT8_HEAD
 from ram_triton.server import TritonServer
 from ram_triton.server_code import Vocabulary
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
@@ -119,6 +123,44 @@ def repository(checkpoint, vocabulary_folder, make_once) -> Iterator[Path]:
 def copied(repository, tmp_path) -> Path:
     """A copy of it, to be built into or spoiled."""
     return shutil.copytree(repository, tmp_path / "models")
+
+
+@contextmanager
+def exports_of(repository: Path) -> Iterator[None]:
+    """Spare builds the export of the tiny RAM, which takes most of their time."""
+
+    def copy(model: RAM, path: Path) -> None:
+        shutil.copytree(repository / path.parts[-3] / "1", path.parent)
+        (path.parent / "half.onnx").unlink()
+        (path.parent / "half.onnx.data").unlink()
+
+    graphs = [replace(graph, export=copy) for graph in ram_triton.build.GRAPHS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ram_triton.build, "GRAPHS", graphs)
+        yield
+
+
+@pytest.fixture
+def exported_before(repository) -> Iterator[None]:
+    """Builds of the tiny RAM take the graphs of `repository`."""
+    with exports_of(repository):
+        yield
+
+
+@pytest.fixture(scope="session")
+def quantised(repository, checkpoint, vocabulary_folder, make_once) -> Path:
+    """A repository with INT8 graphs of the tiny RAM, which its configs choose; read-only."""
+
+    def make(root: Path) -> None:
+        with exports_of(repository):
+            build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES, int8=PICTURES))
+        for path in (INT8_ENCODER, INT8_HEAD):
+            config = root / path.parts[0] / "configs" / "cpu.pbtxt"
+            text = config.read_text()
+            assert 'default_model_filename: "model.onnx"' in text
+            config.write_text(text.replace("model.onnx", "int8.xml", 1))
+
+    return make_once("int8", make)
 
 
 @pytest.fixture(scope="session")
