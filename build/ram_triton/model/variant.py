@@ -87,13 +87,13 @@ class Variant:
         """Read what `as_dict` returned, also if it went through JSON.
 
         Raises:
-            TypeError: a size is missing.
+            KeyError: a size is missing.
         """
-        known: dict[str, Any] = {}
-        for name in {field.name for field in fields(cls)} & sizes.keys():
-            size = sizes[name]
-            known[name] = tuple(size) if isinstance(size, list) else size  # JSON has no tuples
-        return cls(**known)
+        found: dict[str, Any] = {}
+        for field in fields(cls):
+            size = sizes[field.name]
+            found[field.name] = tuple(size) if isinstance(size, list) else size
+        return cls(**found)
 
     def __str__(self) -> str:
         name = "" if self.architecture == "RAM" else f"{self.architecture}, "
