@@ -6,6 +6,7 @@
 | `full_size` | docs/checkpoints.md, time and memory of a build |
 | `fuzz_images` | none: it feeds damaged files to the preprocessor |
 | `gpu` | docs/gpu.md, TensorRT beside PyTorch; part of `make test-gpu` |
+| `image_corpora` | docs/images.md, public test pictures beside libvips |
 | `image_limits` | docs/images.md, what the largest pictures take |
 | `int8` | docs/performance.md, precision on a CPU |
 | `label_count` | docs/vocabularies.md, what labels cost |

@@ -17,7 +17,12 @@ import pytest
 from PIL import Image
 from ram_triton.doctor.checks import check_configs
 from ram_triton.doctor.machine import check_server
-from ram_triton.doctor.memory import check_shared_memory, instance_bytes
+from ram_triton.doctor.memory import (
+    available_memory,
+    check_decoding_memory,
+    check_shared_memory,
+    instance_bytes,
+)
 from ram_triton.doctor.report import error, print_table
 from ram_triton.doctor.repository_view import RepositoryView
 from ram_triton.repository.layout import CPU, GPU
@@ -403,6 +408,22 @@ def test_shared_memory_is_compared_with_what_full_batches_take(repository, free,
     (finding,) = check_shared_memory(inspect(repository), (free, free))
     assert str(finding.status) == status
     assert status == "fine" or "--shm-size=11g" in finding.remedy
+
+
+@pytest.mark.parametrize(("available", "status"), [(2**30, "warning"), (2**36, "fine")])
+def test_what_decoding_may_take_is_compared_with_what_is_available(repository, available, status):
+    (finding,) = check_decoding_memory(inspect(repository), available)
+    assert str(finding.status) == status
+    # 4 instances, 12 bytes per pixel and 4 per byte of the limits, and an ordinary JPEG.
+    assert "1.6 GiB each" in finding.text
+    assert status == "fine" or "max_pixels" in finding.remedy
+
+
+def test_memory_that_the_kernel_does_not_report_is_not_known(repository, tmp_path):
+    assert available_memory() > 2**20
+    assert available_memory(tmp_path / "meminfo") is None
+    (finding,) = check_decoding_memory(inspect(repository), None)
+    assert str(finding.status) == "unknown"
 
 
 def test_the_estimate_of_shared_memory_covers_what_a_real_server_takes(repository):

@@ -376,6 +376,21 @@ def test_a_tiffs_palette_may_have_levels_of_8_bits(scale, photo):
     near(tiff(tags, data), image)
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiffs_of_cmyk_may_have_16_bits(bits, levels):
+    inks = np.concatenate([1 - levels, np.zeros((H, W, 1))], 2)
+    data = samples(inks, bits, 1, "<")
+    shown = Image.fromarray(np.rint(255 * levels).astype(np.uint8))
+    near(tiff(base(bits, 4, 5, data), data), shown, 2)
+
+
+def test_a_tiffs_palette_may_have_more_than_256_entries(levels):
+    grey = np.rint(levels[..., 0] * 65535).astype("<u2")
+    tags = base(16, 1, 3, grey.tobytes()) | {320: tuple(range(65536)) * 3}
+    shown = np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, 2)
+    near(tiff(tags, grey.tobytes()), Image.fromarray(shown))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("bits, kind", [(8, 1), (16, 1), (16, 2)])
 def test_odd_tiffs_are_turned_upright(orientation, bits, kind, levels):

@@ -19,7 +19,13 @@ from ram_triton.doctor.machine import (
     check_server,
     tensorrt_version,
 )
-from ram_triton.doctor.memory import check_gpu_memory, check_shared_memory, shared_memory
+from ram_triton.doctor.memory import (
+    available_memory,
+    check_decoding_memory,
+    check_gpu_memory,
+    check_shared_memory,
+    shared_memory,
+)
 from ram_triton.doctor.report import Finding, error, fine, not_needed, unknown, warning
 from ram_triton.doctor.repository_view import Advance, RepositoryView
 from ram_triton.errors import MachineError
@@ -116,6 +122,9 @@ def _check_model(view: RepositoryView) -> Iterator[Finding]:
 def _check_shared_memory(view: RepositoryView) -> Iterator[Finding]:
     if view.manifest:  # else an error of its own
         yield from check_shared_memory(view, shared_memory())
+        yield from _guard(
+            "decoding memory", lambda: check_decoding_memory(view, available_memory())
+        )
 
 
 def check_configs(view: RepositoryView) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Memory: what plans, instances and Triton's Python models may take, and what is free."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,11 +18,14 @@ from ram_triton.repository.layout import (
     VOCABULARY,
     Model,
 )
+from ram_triton.server_code import ImageLimits, preprocessing
 
 # CUDA's own share, once per process: its context, and kernels of TensorRT's libraries.
 CONTEXT = 512 * 2**20
 TEXT_HEAD = 64  # width of an attention head in a CLIP's text encoder
 SHARED_MEMORY = Path("/dev/shm")
+MEMORY_INFO = Path("/proc/meminfo")
+ORDINARY_JPEG = 400 * 10**6  # bytes in the instance's own process, see docs/images.md
 # An instance of a Python model starts with a region of this size, and grows it by what a batch
 # needs. The OpenVINO backend of the CPU profile is in Python too.
 REGION = 2**20
@@ -164,6 +168,43 @@ def check_shared_memory(view: RepositoryView, memory: tuple[int, int] | None) ->
         yield error(subject, text, remedy)
     elif free < need:
         yield warning(subject, text, remedy)
+    else:
+        yield fine(subject, text)
+
+
+def available_memory(meminfo: Path = MEMORY_INFO) -> int | None:
+    """Return the bytes that the kernel would give to programs; None if it does not report them."""
+    with contextlib.suppress(OSError):
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def check_decoding_memory(view: RepositoryView, available: int | None) -> Iterator[Finding]:
+    """Compare with instances · (what the process that decodes may take + an ordinary JPEG).
+
+    Args:
+        view: the repository.
+        available: bytes of memory; None if that is not known.
+    """
+    subject, name = "decoding memory", "ram_preprocess"
+    if name not in view.configs or available is None:
+        missing = "the config" if available else "what the kernel has available"
+        yield unknown(subject, f"not estimated without {missing}", "fix the errors above first")
+        return
+    parameters = view.configs[name].model.parameters
+    limits = ImageLimits(
+        *(int(parameters[key].string_value) for key in ("max_bytes", "max_pixels"))
+    )
+    each = preprocessing.worst_bytes(limits) + ORDINARY_JPEG
+    count = view.instances(name)
+    text = (
+        f"{mebibytes(available)} available; {count} instances of {name} take at most "
+        f"{mebibytes(count * each)}, {mebibytes(each)} each, if all decode the worst of images"
+    )
+    if count * each > available:
+        yield warning(subject, text, f"lower max_pixels or the instances of {name}")
     else:
         yield fine(subject, text)
 

@@ -200,14 +200,16 @@ def _open_tiff(structure: Structure) -> Image.Image:
         except Exception as error:  # BigTIFF of one byte order
             problem = error
         else:
-            image.load()
+            with _explained("the TIFF is truncated or damaged"):
+                image.load()
             return image
-    try:
-        return _of_format(read_tiff(encoded, tags), "TIFF")
-    except ImageError:
-        raise
-    except Exception as error:
-        raise problem or error from error
+    with _explained("the TIFF is truncated or damaged"):
+        try:
+            return _of_format(read_tiff(encoded, tags), "TIFF")
+        except ImageError:
+            raise
+        except Exception as error:
+            raise problem or error from error
 
 
 def _of_format(image: Image.Image, name: str) -> Image.Image:

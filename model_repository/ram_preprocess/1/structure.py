@@ -19,6 +19,7 @@ MAX_SEGMENTS = 10_000  # before a JPEG's pixels; an ICC profile or EXIF of a meg
 MAX_CHUNKS = 100_000  # of a PNG; one with a chunk per row has as many as rows
 MAX_BLOCKS = 10_000  # before a GIF's first frame
 MAX_STRIPS = 100_000  # strips or tiles of a TIFF
+MAX_VALUES = 3 * 2**16  # of any tag that is read: a palette of 16 bits
 MAX_ENTRIES = 4096  # tags of a TIFF's directory
 # A scan of a JPEG passes every block of eight by eight pixels, whatever its length: this many
 # pixels times scans take about a second.
@@ -333,7 +334,7 @@ def _read_directory(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
         tag, kind, length = entry.unpack_from(data, here)
         if tag in (273, 279, 324, 325) and length > MAX_STRIPS:
             raise ImageError(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
-        if kind not in TIFF_NUMBERS or length > MAX_STRIPS:
+        if kind not in TIFF_NUMBERS or length > MAX_VALUES:
             continue
         value = here + entry.size
         if length * TIFF_SIZES[kind] > (8 if big else 4):

@@ -5,6 +5,7 @@ others are unpacked by tifffile, and scaled as docs/images.md states. Both packa
 when the first such file comes.
 """
 
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -91,10 +92,12 @@ def read_tiff(data: bytes, tags: Tags) -> Image.Image:
     unsigned = formats == {UNSIGNED} and len(set(bits)) == 1 and bits[0] in usual
     # libtiff mixes up the alpha of 16 bits, and of CMYK.
     mixed_up = bool(tags.get(EXTRA_SAMPLES)) and (bits[0] == 16 or colours == CMYK)
+    image = None
     if colours in LOGARITHMIC or (unsigned and not mixed_up):
-        image = _composite(imagecodecs.tiff_decode(data, asrgb=True))
-        turned = LEFT_BY_LIBTIFF.get(turned, 1)
-    else:
+        with suppress(imagecodecs.TiffError):  # there are kinds that it refuses
+            image = _composite(imagecodecs.tiff_decode(data, asrgb=True))
+            turned = LEFT_BY_LIBTIFF.get(turned, 1)
+    if image is None:
         image = Image.fromarray(_scale(_unpack(data, tags), tags))
     image.getexif()[ExifTags.Base.Orientation] = turned
     return image
