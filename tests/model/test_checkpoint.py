@@ -295,7 +295,7 @@ def test_what_needs_code_to_load_is_named_with_what_to_do(weights, tmp_path, zip
     contents = {"model": weights, "args": argparse.Namespace(lr=1e-4)}
     torch.save(contents, path, _use_new_zipfile_serialization=zipped)
     message = refusal(path)
-    assert "it contains a argparse.Namespace" in message and "if you trust" in message
+    assert "it contains argparse.Namespace; if you trust" in message
     command = message[message.index("import torch") : message.rindex('"')]
     subprocess.run([sys.executable, "-c", command], cwd=tmp_path, check=True)
     assert load_model(tmp_path / "weights.pth").variant.num_tags == 40

@@ -214,7 +214,7 @@ def _unreadable(path: Path, error: Exception) -> str:
             return f"is an archive with {files[0] if files else 'nothing'}, not a checkpoint"
     if found := UNSAFE_GLOBAL.search(str(error)):
         remedy = SAVE_WEIGHTS.format(path=path)
-        return f"cannot be read without running code, as it contains a {found[1]}; {remedy}"
+        return f"cannot be read without running code, as it contains {found[1]}; {remedy}"
     return (
         f"is not a checkpoint that can be loaded without running code in it "
         f"({type(error).__name__})"
