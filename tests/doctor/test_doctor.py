@@ -284,27 +284,27 @@ def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_told(copied):
         ("ram_head/config.pbtxt", "batch_size: 24", "batch_size: 64", 2, "a graph_spec of 64"),
         (
             "ram_encoder/config.pbtxt",
-            "max_queue_size: 256",
-            "max_queue_size: 256 default_timeout_microseconds: 9",
+            "max_queue_delay_microseconds: 0",
+            "max_queue_delay_microseconds: 9",
             1,
             "slows the batcher to a stall",
         ),
     ],
 )
 def test_settings_under_which_triton_stalls_or_does_not_start_are_told(
-    broken, model, old, new, status, text
+    copied, model, old, new, status, text
 ):
-    config = broken / model
+    config = copied / model
     assert old in config.read_text()
     config.write_text(config.read_text().replace(old, new))
-    view = RepositoryView.read(broken, CPU if "cpu" in model else GPU)
+    view = RepositoryView.read(copied, CPU if "cpu" in model else GPU)
     (finding,) = check_configs(view)
     assert text in finding.text and str(finding.status) == ("error" if status == 2 else "warning")
 
 
-def test_a_picture_for_the_warm_up_that_is_missing_is_told(broken):
-    (broken / "ram_preprocess/warmup/image").unlink()
-    (finding,) = check_configs(RepositoryView.read(broken, GPU))
+def test_a_picture_for_the_warm_up_that_is_missing_is_told(copied):
+    (copied / "ram_preprocess/warmup/image").unlink()
+    (finding,) = check_configs(RepositoryView.read(copied, GPU))
     assert "names ram_preprocess/warmup/image, which is missing" in finding.text
 
 
