@@ -106,7 +106,7 @@ class Api:
         return found
 
     def reload(self, model: str, timeout: float) -> float:
-        """Have a model loaded anew while the server goes on; returns the seconds that it took.
+        """Load a model again while the server runs; returns the seconds that it took.
 
         What is loaded meanwhile answers, and the new processes take over when they are ready. A
         parameter that nobody reads makes the config differ, without which Triton keeps the old.

@@ -35,7 +35,7 @@ def drain(
     """
     deadline = time.monotonic() + seconds
     mark = secrets.token_bytes(MARK_BYTES)
-    refused = base64.b64encode(mark)  # as it stands in the request
+    refused = base64.b64encode(mark)  # as the request has it
 
     def ask(model: str, until: float) -> None:
         outcome = Outcome.REFUSED  # by a full queue

@@ -34,7 +34,7 @@ class LineWriter:
 
     @classmethod
     def open(cls, path: Path) -> "LineWriter":
-        """Write to a file, made anew, or to a pipe that has a reader; its folder is created.
+        """Write to a file, emptied first, or to a pipe that has a reader; its folder is created.
 
         Raises:
             OSError: it cannot be opened.

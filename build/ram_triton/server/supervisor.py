@@ -49,7 +49,7 @@ class Policy:
 
 @dataclass
 class Supervisor:
-    """Keeps a server whole until it is told to stop.
+    """Keeps a server whole until it is asked to stop.
 
     Attributes:
         server: not started; its arguments include the policy's options.
@@ -68,7 +68,7 @@ class Supervisor:
     health: Health = field(default_factory=Health)
 
     def run(self) -> None:
-        """Serve until it is told to stop.
+        """Serve until it is asked to stop.
 
         Raises:
             ServerError: the first start failed, or too many restarts in a row.

@@ -20,7 +20,7 @@ from ram_triton.server.processes import STOPPED, Stub, command_line, is_over, st
 TICK = 0.2  # seconds
 STOPPED_TIME = 2.0  # seconds that a process may be stopped, as by SIGSTOP
 RELOAD_TIMEOUT = 300.0  # seconds
-# Each reload leaves a little of the old model in the server, which starts anew after so many.
+# Each reload leaves a little of the old model in the server, which is started again after so many.
 MOST_RELOADS = 20
 RETIRED_TIME = 60.0  # seconds in which a replaced process ends what it has begun
 
@@ -45,7 +45,7 @@ class Watch:
             canary: asks it.
             health: what is shown.
             say: called with each line that an operator should see.
-            can_reload: whether a model can be loaded again, or else the server must start anew.
+            can_reload: whether a model can be loaded again, or else the server must be restarted.
         """
         self.reloads = 0
         self._server, self._api, self._canary = server, api, canary
@@ -59,7 +59,7 @@ class Watch:
         self._threads = ThreadPoolExecutor(thread_name_prefix="reload")
 
     def until(self, stop: Event) -> str | None:
-        """Return None when `stop` is set, or else what is so wrong that it must start anew."""
+        """Return None when `stop` is set, or else what is so wrong that it must be restarted."""
         try:
             while not stop.wait(TICK):
                 problem = self._look()
