@@ -99,5 +99,5 @@ def test_a_hash_is_that_of_the_whole_file(tmp_path):
 def test_files_of_all_formats_of_the_server_count_as_images_here_and_in_the_client():
     Image.init()
     formats = {Image.EXTENSION[suffix] for suffix in IMAGE_SUFFIXES}
-    assert formats == set(encoded_image.FORMATS)
+    assert formats == set(encoded_image.FORMATS) - {"HEIF"}  # an option
     assert set(IMAGE_SUFFIXES) == ram_client.files.IMAGE_SUFFIXES

@@ -11,7 +11,7 @@ from pathlib import Path
 from ram_triton.errors import FileError
 
 # Of the formats that the server takes; the Python client, which is installed alone, has the same.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 BLOCK = 2**20  # bytes that are hashed at once
 
 

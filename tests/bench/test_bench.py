@@ -136,6 +136,7 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
         assert (f"preprocessor {several}", None) in marks
 
 
+@pytest.mark.slow
 def test_int8_is_measured_where_the_config_chooses_it(bench, quantised, tmp_path):
     copied = shutil.copytree(quantised, tmp_path / "models")
     use_float32(copied)

@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
 from support.language_clients import CLIENTS, build
 
 
+@pytest.mark.slow
 def test_the_readmes_code_compiles(builder, tmp_path):
     (command,) = builder("java")
     (classpath,) = re.findall(r"-classpath \"(.*?)\"", command.read_text())

@@ -38,6 +38,7 @@ def test_every_picture_is_tagged_in_both_languages_and_the_server_stopped(
     assert "Stopped tritonserver" in result.stdout
 
 
+@pytest.mark.slow
 def test_what_the_manifest_notes_of_the_model_is_shown(copied, pictures, tmp_path):
     manifest = (copied / MANIFEST).read_text()
     (copied / MANIFEST).write_text(manifest.replace('"note": null', '"note": "only a test"'))

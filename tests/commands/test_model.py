@@ -93,7 +93,7 @@ def test_a_new_repository_is_complete_and_holds_nothing_but_models(repository):
         ("checkpoint", "none.pth", "no such file"),
         ("checkpoint", SCRIPT, "is not a checkpoint"),
         ("vocabulary", "none", "no such folder"),
-        ("images", "none", "none: contains no images (.bmp, .gif, "),
+        ("images", "none", "none: contains no images (.avif, .bmp, "),
         ("image_size", "384", "look like swin(24 wide, depths 2/2/2/2) at 96 px"),
         ("backbone", "swin_b", "not like swin_b at 96 px"),
         ("default_threshold", "2", "--default-threshold: '2' is not a threshold"),

@@ -124,6 +124,7 @@ def shown_by_terminal(text):
     return [line for line in lines if line]
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_model_that_differs_in_its_labels_alone_is_built_anew(make, tmp_path):
     make()
     weights = golden_weights()

@@ -1,8 +1,10 @@
 """The measurement of a full-size build: its steps are those that the manifest has."""
 
+import pytest
 from experiments.full_size import measure_build
 
 
+@pytest.mark.slow
 def test_each_step_of_make_model_has_its_time_and_memory(checkpoint, vocabulary_folder, tmp_path):
     arguments = "--checkpoint", checkpoint, "--vocabulary", vocabulary_folder
     models = tmp_path / "models"

@@ -29,6 +29,7 @@ def figures(checkpoint, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_table_has_encoder_head_and_both_at_each_batch_size(figures, tmp_path):
     status, table, errors = figures("--json", tmp_path / "new" / "figures.json")
     assert (status, errors) == (0, "")

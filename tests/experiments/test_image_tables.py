@@ -1,5 +1,6 @@
 """The tables of docs/images.md that are not of `experiments.decoding`."""
 
+import pytest
 from experiments import image_limits, resizing
 from ram_triton.cli import run_module
 
@@ -9,6 +10,7 @@ def rows(capsys) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in lines[2:]]
 
 
+@pytest.mark.slow
 def test_each_kind_of_large_picture_has_a_row(capsys):
     assert run_module("experiments.image_limits", image_limits, ["--megapixels", "1"]) == 0
     table = rows(capsys)

@@ -1,9 +1,11 @@
 """What labels cost: one row per number of labels, beside the fixed head."""
 
+import pytest
 from experiments import label_count
 from ram_triton.cli import run_module
 
 
+@pytest.mark.slow
 def test_each_number_of_labels_has_a_row(capsys):
     arguments = ["--runs", "1", "--tags", "8", "--counts", "2", "8"]
     assert run_module("experiments.label_count", label_count, arguments) == 0

@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from experiments import overload
 from ram_triton.cli import run_module
 
 
+@pytest.mark.slow
 def test_beyond_its_capacity_the_server_answers_some_and_refuses_the_rest(
     repository, tmp_path, capsys
 ):

@@ -1,9 +1,11 @@
 """The soak: a short one, in which a process is killed, finds nothing wrong."""
 
+import pytest
 from experiments import soak
 from ram_triton.cli import run_module
 
 
+@pytest.mark.slow
 def test_it_reports_kills_drift_and_that_every_answer_was_right(repository, capsys):
     arguments = ["--repository", repository, "--minutes", 0.3, "--rate", 4, "--kill-every", 0.1]
     status = run_module("experiments.soak", soak, list(map(str, arguments)))

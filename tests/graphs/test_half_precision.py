@@ -137,6 +137,7 @@ def test_the_logits_are_the_references_within_the_limits(halves, precision, gold
     assert difference > 1e-4, "half precision must show, or nothing was rounded"
 
 
+@pytest.mark.slow
 def test_masks_as_large_as_those_of_published_models_are_constants(tmp_path):
     model = random_model(LARGE_MASKS)
     graphs = [tmp_path / name / "model.onnx" for name in ENGINES]

@@ -38,6 +38,7 @@ def test_the_products_with_weights_are_in_int8(quantised, path):
     assert kinds.count("i8") > len(kinds) / 2
 
 
+@pytest.mark.slow
 def test_the_server_runs_them_and_passes_verification(quantised, checkpoint, capsys):
     common = ["--repository", str(quantised), "--checkpoint", str(checkpoint)]
     assert run_command("verify", [*common, "--format", "int8.xml"]) == 0

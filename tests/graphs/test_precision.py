@@ -38,6 +38,7 @@ def serve_once(repository, picture):
     return {line.split("] ")[-1].strip('"') for line in log if "runs on the CPU in" in line}, logits
 
 
+@pytest.mark.slow
 def test_the_log_says_at_the_start_that_the_best_of_the_processor_is_used(
     untouched, repository, picture_files, best_of_this_processor
 ):

@@ -345,6 +345,7 @@ def test_workers_make_pictures_before_the_clock_starts(server, tmp_path):
     assert 1 < int(total["Request Count"]) <= 42, "not the rate of both workers together"
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_a_worker_fails_and_waits_for_the_others_alone(server, images, healthy_run):
     *_, folder = healthy_run
     process = start(

@@ -1,6 +1,7 @@
 """The model against the reference implementation's own outputs."""
 
 import numpy as np
+import pytest
 import torch
 from ram_triton.engines.openvino import openvino_tagger
 from ram_triton.engines.pytorch import torch_tagger
@@ -35,6 +36,7 @@ def test_a_saved_model_loads_back_from_both_formats(model, golden, tmp_path):
         np.testing.assert_allclose(logits, golden["logits"], atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_export_leaves_the_model_itself_unchanged(model, golden, tmp_path):
     export_model(model, tmp_path / "encoder.onnx", tmp_path / "head.onnx")
     np.testing.assert_allclose(

@@ -14,6 +14,7 @@ ABANDON = """
 import subprocess, sys, time
 from ram_triton.server.folder import ServerFolder
 folder = ServerFolder()
+folder.make()
 region = f"/dev/shm/{folder.region_prefix}x"
 open(region, "w").close()
 command = [sys.executable, "-c", "import time; time.sleep(600)", folder.region_prefix]
@@ -31,6 +32,7 @@ def temporary(tmp_path, monkeypatch):
 
 def test_what_a_killed_owner_left_is_removed_and_a_living_ones_is_not(temporary):
     own = ServerFolder()
+    own.make()
     with subprocess.Popen([sys.executable, "-c", ABANDON], stdout=subprocess.PIPE) as owner:
         folder, region, process = owner.stdout.readline().decode().split()
         sweep(temporary)

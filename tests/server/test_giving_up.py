@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from support.supervised import Served
 
 HANG = """import time
@@ -12,6 +13,7 @@ while Path({marker!r}).exists():
 """
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_and_then_one_that_cannot_start_again(copied, tmp_path, picture_files):
     marker, image = tmp_path / "hang", picture_files[0].read_bytes()
     code = copied / "ram_postprocess" / "1" / "model.py"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ram_triton.server import LOOPBACK
 from ram_triton.server.processes import is_over
-from support.supervised import DEADLINE, ENSEMBLES
+from support.supervised import DEADLINE, ENSEMBLES, slow
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
@@ -90,7 +90,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# One that ends a model's process, one that ends tritonserver.
+QUICK = ("a shape that overflows, at an inner model", "classification of strings")
+
+
+@pytest.mark.parametrize("case", [case if case in QUICK else slow(case) for case in CASES])
 def test_the_service_is_whole_again_after(case, served, image):
     before, server, stubs = served.changes(), served.server, served.stubs()
     CASES[case](served, image)

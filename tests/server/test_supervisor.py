@@ -17,7 +17,7 @@ import pytest
 from ram_triton.server import LOOPBACK
 from ram_triton.server.folder import PREFIX
 from ram_triton.server.processes import kill_all_with
-from support.supervised import DEADLINE, ENSEMBLES
+from support.supervised import DEADLINE, ENSEMBLES, slow
 from tritonclient.utils import InferenceServerException
 
 
@@ -70,8 +70,8 @@ def is_needed(model, kind):
 @pytest.mark.parametrize(
     "model",
     [
-        *("ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess"),
-        *("ram_open_labels", "ram_open_head", "ram_open_postprocess"),
+        *("ram_preprocess", "ram_encoder", "ram_postprocess", "ram_open_labels"),
+        *(slow("ram_head"), slow("ram_open_head"), slow("ram_open_postprocess")),
     ],
 )
 def test_a_killed_process_of_a_model_is_replaced_and_nobody_else_notices(served, image, model):
@@ -100,7 +100,7 @@ def test_a_process_that_is_stopped_is_replaced(served, image):
     assert served.ask("ram", [image]) == "OK"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, slow(signal.SIGSEGV), slow(signal.SIGSTOP)])
 def test_a_dead_server_starts_again_and_nothing_of_the_old_is_left(served, image, number):
     before, server = served.changes(), served.server
     (folder,) = served.folder.glob(f"{PREFIX}*")

@@ -26,6 +26,11 @@ DEADLINE = 30.0  # seconds of a request
 ENSEMBLES = ("ram", "ram_open")
 
 
+def slow(value):
+    """Mark a case that `make test-slow` tries."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 class Served:
     """A `ram-triton serve`, its lines, and its clients."""
 
@@ -128,7 +133,9 @@ def served(repository, supervised, tmp_path_factory):
     """A supervised server that is whole; its log is a full disk."""
     if not supervised or supervised[-1].process.poll() is not None:
         folder = tmp_path_factory.mktemp("served")
-        supervised.append(Served(repository, folder, "--log", "/dev/full", "--grace", "120"))
+        # Each test may have it restarted soon after another did.
+        options = ("--log", "/dev/full", "--grace", "120", "--attempts", "100")
+        supervised.append(Served(repository, folder, *options))
         supervised[-1].wait_for_start()
     supervised[-1].wait_until_whole(0)
     return supervised[-1]

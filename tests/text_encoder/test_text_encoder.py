@@ -244,6 +244,7 @@ def test_tensorrts_parser_builds_the_encoder_for_the_shapes_of_its_config(open_r
     assert len(network.build(profile)[0]) > 1000
 
 
+@pytest.mark.slow
 def test_an_embedding_of_another_width_is_refused_by_the_inputs_name(
     open_repository, picture, tmp_path
 ):

@@ -79,7 +79,7 @@ def test_all_mistakes_are_reported_each_with_its_line(folder):
     assert "missing.png is missing" in told["line 2"]
     assert "'unicorn' is not in the vocabulary" in told["line 3"]
     assert "invalid JSON" in told["line 4"]
-    assert "broken.png cannot be used (it begins like a PNG, but" in told["line 5"]
+    assert "broken.png cannot be used (the PNG is truncated or damaged)" in told["line 5"]
     assert "'image'" in told["line 6"]
     assert "'tags' must be a list of names" in told["line 7"]
     assert "has neither 'tags'" in told["line 8"]

@@ -41,7 +41,7 @@ def weights(folder):
     return (folder / "out" / "ram.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_training_killed_midway_resumes_to_the_same_weights(run_folder, workers, run):
     write_config(run_folder, 'features = "features.npy"', workers=workers, epochs=8)
     run = run_outside if workers else run

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # what the Python backend's stub 
 
 
 class ServerFolder:
-    """A temporary folder of one start of a server.
+    """A temporary folder of one start of a server, which `make` makes.
 
     Attributes:
         path: the folder.
@@ -26,12 +27,18 @@ class ServerFolder:
             successor, must not share memory.
     """
 
-    def __init__(self) -> None:
-        """Make the folder, after sweeping up what killed owners left."""
-        base = _base()
-        sweep(base)
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+    def __init__(self, path: Path | None = None) -> None:
+        """Choose a name, or take that of a folder that is there.
+
+        Nothing is made yet: whoever is interrupted while it is can already remove it.
+        """
+        self.path = path or _base() / f"{PREFIX}{secrets.token_hex(4)}"
         self.region_prefix = f"{self.path.name}-"
+
+    def make(self) -> None:
+        """Make the folder, after sweeping up what killed owners left."""
+        sweep(self.path.parent)
+        self.path.mkdir(mode=0o700)
         owner = {"process": os.getpid(), "started": start_time(os.getpid())}
         unfinished = self.path / f".{OWNER}"
         unfinished.write_text(json.dumps(owner))
@@ -67,13 +74,7 @@ def sweep(base: Path) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError):  # another user's, or going
             owner = json.loads(file.read_text())
             if file.stat().st_uid == os.getuid() and not _is_running(**owner):
-                _remove_abandoned(file.parent)
-
-
-def _remove_abandoned(path: Path) -> None:
-    folder = ServerFolder.__new__(ServerFolder)
-    folder.path, folder.region_prefix = path, f"{path.name}-"
-    folder.remove()
+                ServerFolder(file.parent).remove()
 
 
 def _is_running(process: int, started: int | None) -> bool:

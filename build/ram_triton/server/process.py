@@ -143,6 +143,7 @@ class TritonServer:
             stack.enter_context(self.ports.reserve())
             self._folder = ServerFolder()
             stack.callback(self._folder.remove)
+            self._folder.make()
             self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
             self._model_of_stub: dict[int, str] = {}
             self._loaded: set[str] = set()
@@ -161,15 +162,15 @@ class TritonServer:
                 start_new_session=True,  # Ctrl-C reaches us alone; we then stop the server in order
                 preexec_fn=_stop_with_parent,
             )
-            self._resources = stack.pop_all()
-        sinks: list[Callable[[str], None]] = [self._note, self.log]
-        sinks += [self._file] if self._file else []
-        self._log_reader = LogReader(sinks, self._with_its_own_path)
-        assert self._process.stdout is not None
-        self._reader = Thread(
-            target=self._log_reader.read, args=(self._process.stdout,), daemon=True
-        )
-        self._reader.start()
+            sinks: list[Callable[[str], None]] = [self._note, self.log]
+            sinks += [self._file] if self._file else []
+            self._log_reader = LogReader(sinks, self._with_its_own_path)
+            assert self._process.stdout is not None
+            self._reader = Thread(
+                target=self._log_reader.read, args=(self._process.stdout,), daemon=True
+            )
+            self._reader.start()
+            self._resources = stack.pop_all()  # an interruption before this removes all of it
 
     def wait_until_ready(
         self, timeout: float = START_TIMEOUT, stopped: Event | None = None

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ STUB = b"triton_python_backend_stub"
 # The file that a stub serves: model.py, or the graph that a backend in Python runs.
 MODEL_FILE = re.compile(rb"/(\w+)/\d+/[^/]+")
 ZOMBIE, STOPPED, GONE = "Z", "T", ""
+END_TIMEOUT, END_INTERVAL = 10.0, 0.01  # seconds: for the end of what was killed, between two looks
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ def start_time(process: int) -> int | None:
 
 
 def kill_all_with(text: str) -> list[int]:
-    """Kill this user's processes whose command line contains a text; returns their ids."""
+    """Kill this user's processes whose command line contains a text, and wait for their end.
+
+    Returns:
+        Their ids.
+    """
     killed = []
     for folder in PROC.glob("[0-9]*"):
         process = int(folder.name)
@@ -86,6 +92,9 @@ def kill_all_with(text: str) -> list[int]:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process, signal.SIGKILL)
             killed.append(process)
+    deadline = time.monotonic() + END_TIMEOUT
+    while not all(map(is_over, killed)) and time.monotonic() < deadline:
+        time.sleep(END_INTERVAL)
     return killed
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from .errors import ImageUnreadable
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 STDIN = "-"
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 

@@ -333,6 +333,8 @@ def _explained(problem: str) -> Iterator[None]:
         raise ImageError(problem) from error
     except MemoryError as error:
         raise ImageError("there is not enough memory to decode it") from error
+    except (LookupError, TypeError, AttributeError) as error:  # its text is about Pillow's code
+        raise ImageError(problem) from error
     except Exception as error:  # damaged files raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{problem} ({reason})") from error
