@@ -111,7 +111,7 @@ def test_a_dead_server_starts_again_and_nothing_of_the_old_is_left(served, image
         statuses = {future.result() for future in running}
     print(f"tritonserver, {number.name}: whole after {seconds:.1f} s")
     assert "DEADLINE_EXCEEDED" not in statuses
-    assert [served.ask(ensemble, [image]) for ensemble in ENSEMBLES] == ["OK", "OK"]
+    assert served.answers([image])
     assert served.server != server
     assert not folder.exists()
     assert list(Path("/dev/shm").glob(f"{folder.name}-*")) == []

@@ -52,8 +52,12 @@ class Served:
         self.client = grpc.InferenceServerClient(f"{LOOPBACK}:{self.ports.grpc}")
 
     def wait_for_start(self):
-        self.lines += iter(self.process.stdout.readline, READY)
-        assert self.process.poll() is None, self.process.stderr.read()
+        for line in self.process.stdout:
+            if line == READY:
+                break
+            self.lines.append(line)
+        else:
+            raise AssertionError(self.process.stderr.read())
         self._reader = Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
         self._reader.start()
         return self
@@ -87,6 +91,10 @@ class Served:
                 return time.monotonic() - start
             time.sleep(0.05)
         raise AssertionError(f"not whole after {WHOLE:.0f} s: {self.health()}, {self.lines}")
+
+    def answers(self, images):
+        """Whether both ensembles answer; a channel whose server was killed waits to connect."""
+        return self.wait_for(lambda: all(self.ask(e, images) == "OK" for e in ENSEMBLES), DEADLINE)
 
     def kill_server(self):
         os.kill(self.server, signal.SIGKILL)

@@ -80,7 +80,7 @@ class Api:
         try:
             self._post(f"/v2/models/{model}/infer", body, timeout)
         except urllib.error.HTTPError as error:
-            reason = " ".join(error.read(SHOWN).decode(errors="replace").split())
+            reason = _text(error)
             if error.code == http.client.SERVICE_UNAVAILABLE:
                 return Outcome.REFUSED, reason
             # What it says is wrong with a request, somebody has looked at.
@@ -124,7 +124,7 @@ class Api:
             body = {"parameters": {"config": json.dumps(config)}}
             self._post(f"/v2/repository/models/{model}/load", body, timeout)
         except urllib.error.HTTPError as error:
-            reason = " ".join(error.read(SHOWN).decode(errors="replace").split())
+            reason = _text(error)
             raise ServerError(f"{model} could not be loaded again: {reason}") from error
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise ServerError(f"{model} could not be loaded again: {error}") from error
@@ -135,3 +135,11 @@ class Api:
         request = urllib.request.Request(url, data, {HEADER: self.key})
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             answer.read()
+
+
+def _text(error: urllib.error.HTTPError) -> str:
+    """Return the beginning of an error's body in one line."""
+    try:
+        return " ".join(error.read(SHOWN).decode(errors="replace").split())
+    except (OSError, http.client.HTTPException):  # the server has gone meanwhile
+        return str(error)

@@ -87,7 +87,7 @@ def test_a_missing_file_is_unreadable(tmp_path):
 
 
 def test_a_folder_is_unreadable(tmp_path):
-    with pytest.raises(ImageUnreadable, match="Is a directory"):
+    with pytest.raises(ImageUnreadable, match="is a folder"):
         encode(tmp_path)
 
 
