@@ -60,4 +60,7 @@ class Ports:
 
 def _is_taken(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex((LOOPBACK, port)) == 0
+        if probe.connect_ex((LOOPBACK, port)) != 0:
+            return False
+        # A connection to a free port may meet itself.
+        return bool(probe.getsockname() != probe.getpeername())
