@@ -16,6 +16,7 @@ from ram_triton.arguments import positive
 from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
 from ram_triton.server_code import ImageError, ImageLimits, decoder, image_limits
+from ram_triton.steps import resident_peak
 
 IMAGE_SIZE = 384
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def pictures(pixels: int) -> Iterator[tuple[str, bytes]]:
-    """Yield names and files of pictures with so many pixels."""
+    """Yield names and files of pictures with a number of pixels."""
     width = min(10_000, int(pixels**0.5))
     row = np.linspace(0, 255, width).astype(np.uint8)
     grey = Image.fromarray(np.broadcast_to(row, (pixels // width, width)).copy())
@@ -94,11 +95,7 @@ def measure(encoded: bytes, limits: ImageLimits) -> tuple[float, int, str]:
     except (EOFError, ConnectionError):
         return float("nan"), 0, " ended by its allowance"
     seconds = _seconds(process) - before
-    (peak,) = (
-        int(line.split()[1]) * 1024
-        for line in (process / "status").read_text().splitlines()
-        if line.startswith("VmHWM:")
-    )
+    peak = resident_peak(one.process_id)
     one.close()
     return seconds, peak, problem
 

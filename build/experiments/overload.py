@@ -7,6 +7,7 @@ the picture had alone. The generator shares the machine's cores with the server.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import statistics
@@ -25,7 +26,7 @@ from ram_triton.cli import run_module
 from ram_triton.errors import LoadError
 from ram_triton.repository.layout import DEMO_IMAGES
 from ram_triton.server import TritonServer
-from ram_triton.server.processes import children
+from ram_triton.server.processes import PROC, read_numbers, tree
 from ram_triton.server_code import sigmoid
 from tritonclient.grpc import service_pb2 as pb
 
@@ -38,7 +39,8 @@ SETTLED = 2.0  # seconds after the end at which latency has to be normal again
 GIVEN_BACK = 5.0  # seconds after the end at which memory is measured
 RIGHT, REFUSED = "right", "UNAVAILABLE"
 
-# What the issue of overloads asks for; the latency of what is accepted is bounded by the configs.
+MEBI = 2**20
+# What the exit status asks for; the latency of what is accepted is bounded by the configs.
 MARKS = {"goodput": 0.85, "told": 0.1, "accepted": 2.0 + 10.0, "memory": 200.0}
 
 
@@ -156,7 +158,7 @@ class Generator:
         return time.perf_counter() - began, RIGHT if is_right else "wrong"
 
     async def _closed_loop(self, users: int, seconds: float) -> float:
-        """Return the right answers per second to so many users at once."""
+        """Return the right answers per second to a number of users at once."""
         end = time.perf_counter() + seconds
         count = 0
 
@@ -225,18 +227,11 @@ class Generator:
 
     def _memory(self) -> float:
         """Return the anonymous memory of the server's processes, MiB."""
-        found, left = 0, [self._server.process_group]
-        while left:
-            process = left.pop()
-            left += children(process)
-            try:
-                status = Path(f"/proc/{process}/status").read_text()
-            except OSError:  # it has just ended
-                continue
-            for line in status.splitlines():
-                if line.startswith("RssAnon"):
-                    found += int(line.split()[1])
-        return found / 1024
+        found = 0
+        for process in tree(self._server.process_group):
+            with contextlib.suppress(OSError):  # it has just ended
+                found += read_numbers(PROC / str(process) / "status").get("RssAnon", 0)
+        return found / MEBI
 
 
 def _request() -> pb.ModelInferRequest:

@@ -5,6 +5,8 @@ killed, and the supervisor brings it back. Each answer is compared with the firs
 """
 
 import argparse
+import contextlib
+import http.client
 import itertools
 import json
 import os
@@ -13,12 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import linear_regression, quantiles
@@ -30,7 +30,7 @@ from ram_triton.errors import ServerError
 from ram_triton.files import short
 from ram_triton.repository.layout import DEMO_IMAGES, PROJECT
 from ram_triton.server import LOOPBACK, Ports
-from ram_triton.server.processes import children, command_line, stubs
+from ram_triton.server.processes import PROC, children, command_line, read_numbers, stubs, tree
 
 RUNS = PROJECT / "runs" / "soak"
 SAMPLES = 60  # of memory and the like, over the whole time
@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if record.unexpected() else 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(repository: Path, ports: Ports) -> Iterator[int]:
     """Run `ram-triton serve` until the end; yields its process id."""
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def is_ready(ports: Ports) -> bool:
     """Whether the supervisor reports that the service is whole."""
     try:
         urllib.request.urlopen(f"http://{LOOPBACK}:{ports.health}/health/ready", timeout=5).close()
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):
         return False
     return True
 
@@ -229,21 +229,14 @@ def server_of(supervisor: int) -> int:
 def sample(supervisor: int, now: float) -> Sample:
     """Measure all of the server's processes."""
     server = server_of(supervisor)
-    group = [server, *children(server)]
-    group += [grandchild for child in children(server) for grandchild in children(child)]
     memory = descriptors = threads = 0
-    for process in group:
-        folder = Path("/proc", str(process))
-        try:
-            status = (folder / "status").read_text()
+    for process in tree(server):
+        folder = PROC / str(process)
+        with contextlib.suppress(OSError):  # it has just ended
+            numbers = read_numbers(folder / "status")
             descriptors += len(list((folder / "fd").iterdir()))
-        except OSError:
-            continue
-        for line in status.splitlines():
-            if line.startswith("RssAnon:"):
-                memory += int(line.split()[1]) * 1024
-            if line.startswith("Threads:"):
-                threads += int(line.split()[1])
+            memory += numbers.get("RssAnon", 0)
+            threads += numbers["Threads"]
     shared = sum(path.stat().st_blocks * 512 for path in Path("/dev/shm").glob("ram-triton-*"))
     return Sample(now / 60, memory / MEBI, shared / MEBI, descriptors, threads)
 

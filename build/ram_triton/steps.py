@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
+
+from ram_triton.server.processes import PROC, read_numbers
 
 INTERVAL = 8.0  # seconds between two signs of life
 GIGABYTE = 1e9
@@ -78,13 +79,13 @@ def resident_peak(process: int | str) -> int:
     Raises:
         ProcessLookupError, FileNotFoundError: it has ended.
     """
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(f"process {process} has ended")  # and is waited for
+    numbers = read_numbers(PROC / str(process) / "status")
+    if "VmHWM" not in numbers:
+        raise ProcessLookupError(f"process {process} has ended")  # and is waited for
+    return numbers["VmHWM"]
 
 
 def _forget_peak() -> None:
     """Let the peak start from what is resident now; where the kernel refuses, it is so far's."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        (PROC / "self" / "clear_refs").write_text("5")

@@ -83,7 +83,7 @@ class Served:
             return error.code, json.load(error)
 
     def wait_until_whole(self, changes):
-        """Wait until it is ready after so many reloads and restarts; returns the seconds."""
+        """Wait until it is ready after a number of reloads and restarts; returns the seconds."""
         start = time.monotonic()
         while time.monotonic() - start < WHOLE:
             status, state = self.health()

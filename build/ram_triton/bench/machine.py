@@ -1,5 +1,6 @@
 """What is measured on: processor, GPU, versions, memory, and the machine's own matrix product."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -18,6 +19,7 @@ from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.repository.layout import ENCODER, HEAD, PLAN
 from ram_triton.server import TritonServer
+from ram_triton.server.processes import tree
 from ram_triton.steps import resident_peak
 
 PACKAGES = ("torch", "openvino", "tritonclient", "pillow", "numpy")
@@ -96,12 +98,10 @@ def describe_machine(triton: str, device: Device) -> dict[str, object]:
 def peak_memory(server: TritonServer) -> int:
     """Return the sum of the peak resident bytes of the server and its Python models."""
     total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(folder.name)) == server.process_group:
-                total += resident_peak(int(folder.name))
-        except (ProcessLookupError, FileNotFoundError):  # it has ended since it was listed
-            continue
+    for process in tree(server.process_group):
+        # It may have ended since it was listed.
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            total += resident_peak(process)
     return total
 
 

@@ -18,6 +18,7 @@ from ram_triton.repository.layout import (
     VOCABULARY,
     Model,
 )
+from ram_triton.server.processes import read_numbers
 from ram_triton.server_code import ImageLimits, preprocessing
 
 # CUDA's own share, once per process: its context, and kernels of TensorRT's libraries.
@@ -175,9 +176,7 @@ def check_shared_memory(view: RepositoryView, memory: tuple[int, int] | None) ->
 def available_memory(meminfo: Path = MEMORY_INFO) -> int | None:
     """Return the bytes that the kernel would give to programs; None if it does not report them."""
     with contextlib.suppress(OSError):
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+        return read_numbers(meminfo).get("MemAvailable")
     return None
 
 

@@ -13,7 +13,7 @@ LONGEST_LINE = 16384  # bytes; what is longer becomes several lines
 PIECE = select.PIPE_BUF  # bytes that a pipe takes at once if it takes any
 TRITONS_LINE = re.compile(r"[IWEF]\d{4} ")
 # Lines that are not Triton's own, such as libtiff's on a damaged picture, of which one request can
-# cause thousands: so many at once, and so many per second from then on.
+# cause thousands: a number at once, and a rate per second from then on.
 BURST, RATE = 500, 50.0
 
 

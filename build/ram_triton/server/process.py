@@ -215,34 +215,16 @@ class TritonServer:
                 return False
         return True
 
-    def wait(self) -> None:
-        """Wait until the server ends by itself, which it does only on an error.
-
-        Raises:
-            ServerError: it ended.
-        """
-        self._process.wait()
-        self._kill_group()  # Python models that were at work would keep the log open for ever
-        self._reader.join(STOP_TIMEOUT)
-        raise self._error(f"{self.ended}: {self._reason() or self._last_line()}")
-
-    def stop(self, timeout: float = STOP_TIMEOUT, at_once: Event | None = None) -> None:
+    def stop(self) -> None:
         """Let running requests end, then end the server and all processes that it started.
 
         A second Ctrl-C meanwhile ends them at once.
-
-        Args:
-            timeout: seconds until they are killed.
-            at_once: kills them as soon as it is set.
         """
-        at_once = at_once or Event()
         try:
-            deadline = time.monotonic() + timeout
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
-            while self._process.poll() is None and time.monotonic() < deadline:
-                if at_once.wait(POLL_INTERVAL):
-                    break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(STOP_TIMEOUT)
         finally:
             self.kill()
             if self._file:

@@ -52,6 +52,29 @@ def children(process: int) -> list[int]:
     return found
 
 
+def tree(process: int) -> list[int]:
+    """Return the ids of a process and of all that descend from it."""
+    found = [process]
+    for each in found:  # which grows meanwhile
+        found += children(each)
+    return found
+
+
+def read_numbers(file: Path) -> dict[str, int]:
+    """Return the numbers of /proc/PID/status, /proc/meminfo or their like by name; kB in bytes.
+
+    Raises:
+        OSError: it cannot be read, as that of a process that has ended.
+    """
+    found = {}
+    for line in file.read_text().splitlines():
+        name, _, value = line.partition(":")
+        number, *unit = value.split() or [""]
+        if number.isdecimal():
+            found[name] = int(number) * (1024 if unit == ["kB"] else 1)
+    return found
+
+
 def command_line(process: int) -> list[bytes]:
     """Return a process's arguments; none if it has ended."""
     with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ from ram_triton.server.processes import STOPPED, Stub, command_line, is_over, st
 TICK = 0.2  # seconds
 STOPPED_TIME = 2.0  # seconds that a process may be stopped, as by SIGSTOP
 RELOAD_TIMEOUT = 300.0  # seconds
-# Each reload leaves a little of the old model in the server, which is started again after so many.
+# Each reload leaves a little of the old model in the server: after this number it is started again.
 MOST_RELOADS = 20
 RETIRED_TIME = 60.0  # seconds in which a replaced process ends what it has begun
 

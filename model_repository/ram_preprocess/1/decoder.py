@@ -202,7 +202,7 @@ def _receive(connection: socket.socket, length: int) -> bytearray:
 
 
 def limit_memory(extra: int) -> None:
-    """Let this process take so many bytes more than it has."""
+    """Let this process take `extra` bytes more than it has."""
     status = Path("/proc/self/status").read_text()
     (now,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
     resource.setrlimit(resource.RLIMIT_DATA, (now * 1024 + extra,) * 2)
