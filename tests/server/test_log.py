@@ -3,8 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 
-from ram_triton.server.log import BURST, LineWriter, LogReader
+from ram_triton.server.log import BURST, LineWriter, LogReader, StartLog
 
 FULL = "/dev/full"
 
@@ -91,3 +92,22 @@ def test_a_pipe_without_a_reader_is_refused_as_a_log(tmp_path):
         assert error.strerror == "No such device or address"
     else:
         raise AssertionError("opened")
+
+
+def test_a_starting_servers_log_can_grow_while_it_is_searched():
+    log, is_over = StartLog(), threading.Event()
+
+    def grow():
+        while not is_over.is_set():
+            log('I0101 1 model_lifecycle.cc:1] "loading: other:1"')
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        assert [log.reason() for _ in range(1000)] == [None] * 1000
+    finally:
+        is_over.set()
+        writer.join()
+    log("E0101 1 model_lifecycle.cc:1] \"failed to load 'bad' version 1: why\\nwhere\"")
+    assert log.reason() == "failed to load 'bad' version 1: why"
+    assert log.missing() == {"other"}

@@ -78,7 +78,7 @@ class Health:
     def as_metrics(self) -> str:
         """Return the counters in Prometheus' text format."""
         lines = [f"ram_ready {int(self.is_ready)}", f"ram_restarts_total {self.restarts}"]
-        lines += [f'ram_reloads_total{{model="{m}"}} {n}' for m, n in self.reloads.items()]
+        lines += [f'ram_reloads_total{{model="{m}"}} {n}' for m, n in dict(self.reloads).items()]
         return "\n".join([*lines, f"ram_log_lines_dropped_total {self.lines_dropped()}", ""])
 
 

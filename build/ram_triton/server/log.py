@@ -5,11 +5,13 @@ import os
 import re
 import select
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 LONGEST_LINE = 16384  # bytes; what is longer becomes several lines
+KEPT_LINES = 200  # of a start
 PIECE = select.PIPE_BUF  # bytes that a pipe takes at once if it takes any
 TRITONS_LINE = re.compile(r"[IWEF]\d{4} ")
 # Lines that are not Triton's own, such as libtiff's on a damaged picture, of which one request can
@@ -119,3 +121,40 @@ class LogReader:
             return False
         self._allowance -= 1
         return True
+
+
+class StartLog:
+    """What the log of a starting server reports; one thread adds lines while another asks.
+
+    Attributes:
+        loaded: names of the models that are loaded.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a line."""
+        self.loaded: set[str] = set()
+        self._loading: set[str] = set()
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def __call__(self, line: str) -> None:
+        """Keep a line, and learn which models are loaded."""
+        self._lines.append(line)
+        if match := re.search(r'"loading: (\w+):', line):
+            self._loading.add(match[1])
+        if match := re.search(r"successfully loaded '(\w+)'", line):
+            self.loaded.add(match[1])
+
+    def missing(self) -> set[str]:
+        """Return the names of the models whose loading began and did not end."""
+        return self._loading - self.loaded
+
+    def reason(self) -> str | None:
+        """Return the first line that names the model that failed; None if there is none."""
+        for line in list(self._lines):  # a copy: the other thread adds to it meanwhile
+            if "failed to load" in line and line.startswith("E"):
+                return line.split("] ", 1)[-1].strip('"').split("\\n")[0]
+        return None
+
+    def last_line(self) -> str:
+        """Return the last line, or that there is none."""
+        return " ".join(list(self._lines)[-1:]) or "its log is empty"

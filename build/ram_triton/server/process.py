@@ -4,12 +4,10 @@ import contextlib
 import ctypes
 import http.client
 import os
-import re
 import signal
 import subprocess
 import time
 import urllib.request
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,7 @@ from ram_triton.server import access
 from ram_triton.server.drain import VARIABLE
 from ram_triton.server.folder import ServerFolder
 from ram_triton.server.installation import Installation
-from ram_triton.server.log import LineWriter, LogReader
+from ram_triton.server.log import LineWriter, LogReader, StartLog
 from ram_triton.server.ports import LOOPBACK, Ports
 from ram_triton.server.processes import ZOMBIE, children, state, stubs
 
@@ -31,7 +29,6 @@ STOP_TIMEOUT = 30.0  # seconds
 POLL_INTERVAL = 0.1  # seconds
 PROGRESS_INTERVAL = 10.0  # seconds between two lines on a start that takes long
 ZOMBIE_TIME = 10.0  # seconds: the server collects a Python model that ended in order at once
-KEPT_LINES = 200
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 LIBC = ctypes.CDLL(None)  # loaded before a fork, after which little is allowed
 
@@ -144,10 +141,8 @@ class TritonServer:
             self._folder = ServerFolder()
             stack.callback(self._folder.remove)
             self._folder.make()
-            self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+            self._start_log = StartLog()
             self._model_of_stub: dict[int, str] = {}
-            self._loaded: set[str] = set()
-            self._loading: set[str] = set()
             environment = {VARIABLE: str(self._folder.path)} | self.environment
             self._models = self._folder.plain(self.repository.resolve())
             command = self._command(installation)
@@ -162,7 +157,7 @@ class TritonServer:
                 start_new_session=True,  # Ctrl-C reaches us alone; we then stop the server in order
                 preexec_fn=_stop_with_parent,
             )
-            sinks: list[Callable[[str], None]] = [self._note, self.log]
+            sinks: list[Callable[[str], None]] = [self._start_log, self.log]
             sinks += [self._file] if self._file else []
             self._log_reader = LogReader(sinks, self._with_its_own_path)
             assert self._process.stdout is not None
@@ -193,22 +188,23 @@ class TritonServer:
                 self._reader.join(STOP_TIMEOUT)
             else:
                 dead_since = {stub: dead_since.get(stub, now) for stub in self._dead_stubs()}
-            reason = self._reason()
+            reason = self._start_log.reason() if has_ended else None
             for stub, since in dead_since.items():  # which makes the server wait for ever, or abort
                 if now - since > ZOMBIE_TIME or (has_ended and reason is None):
                     # One that died before it was looked at is known by what is missing.
-                    missing = self._loading - self._loaded - set(self._model_of_stub.values())
+                    missing = self._start_log.missing() - set(self._model_of_stub.values())
                     names = " or ".join(sorted(missing)) or "a Python model"
                     model = self._model_of_stub.get(stub, names)
                     raise self._error(f"tritonserver did not start: the process of {model} died")
             if has_ended:
-                raise self._error(f"tritonserver did not start: {reason or self._last_line()}")
+                said = reason or self._start_log.last_line()
+                raise self._error(f"tritonserver did not start: {said}")
             if now - start > timeout:
                 raise self._error(f"tritonserver was not ready after {timeout:.0f} s")
             if now - last_line >= PROGRESS_INTERVAL:
                 last_line = now
                 self.progress(
-                    f"still starting, {now - start:.0f} s: {len(self._loaded)} of "
+                    f"still starting, {now - start:.0f} s: {len(self._start_log.loaded)} of "
                     f"{len(self.models())} models are loaded{self._where_the_log_is()}"
                 )
             if stopped.wait(POLL_INTERVAL):
@@ -262,14 +258,6 @@ class TritonServer:
         """Name the repository where a line names the link to it."""
         return line.replace(str(self._models), str(self.repository))
 
-    def _note(self, line: str) -> None:
-        """Keep the last lines, and learn which models are loaded."""
-        self._last_lines.append(line)
-        if match := re.search(r'"loading: (\w+):', line):
-            self._loading.add(match[1])
-        if match := re.search(r"successfully loaded '(\w+)'", line):
-            self._loaded.add(match[1])
-
     def _is_ready(self) -> bool:
         url = f"http://{self.http}/v2/health/ready"
         try:
@@ -283,16 +271,6 @@ class TritonServer:
         """Ids of the Python models' processes that ended and that the server has not noticed."""
         self._model_of_stub |= {stub.id: stub.model for stub in stubs(self._process.pid)}
         return [child for child in children(self._process.pid) if state(child) == ZOMBIE]
-
-    def _reason(self) -> str | None:
-        """The first line of the log that names the model that failed."""
-        for line in self._last_lines:
-            if "failed to load" in line and line.startswith("E"):
-                return line.split("] ", 1)[-1].strip('"').split("\\n")[0]
-        return None
-
-    def _last_line(self) -> str:
-        return " ".join(list(self._last_lines)[-1:]) or "its log is empty"
 
     def _error(self, text: str) -> ServerError:
         return ServerError(text + self._where_the_log_is())
