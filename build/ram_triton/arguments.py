@@ -68,11 +68,16 @@ def add_repository(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 def add_ports(parser: argparse.ArgumentParser) -> None:
     """Add `--http-port` and so on, by default Triton's own and the one after them."""
-    for kind, default in (("http", 8000), ("grpc", 8001), ("metrics", 8002), ("health", 8003)):
+    for kind, default, purpose in (
+        ("http", 8000, "HTTP"),
+        ("grpc", 8001, "gRPC"),
+        ("metrics", 8002, "Triton's metrics"),
+        ("health", 8003, "the supervisor's health"),
+    ):
         parser.add_argument(
             f"--{kind}-port",
             type=port,
             default=default,
             metavar="PORT",
-            help="(%(default)s)",
+            help=f"port for {purpose} (default: %(default)s)",
         )

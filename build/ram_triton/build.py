@@ -20,16 +20,24 @@ import torch
 
 from ram_triton.engines.onnxruntime import RoundedGraph
 from ram_triton.engines.openvino import CompiledGraph
-from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.engines.tagger import Array, Graph, Logits, Pixels, tag_all
-from ram_triton.graphs.export import export_encoder, export_head, export_open_head
+from ram_triton.engines.pytorch import torch_mapper
+from ram_triton.engines.tagger import Array, Graph, Logits, Pixels
+from ram_triton.graphs.export import (
+    export_encoder,
+    export_head,
+    export_maps,
+    export_open_head,
+    export_open_maps,
+)
 from ram_triton.graphs.half_precision import halve
 from ram_triton.graphs.int8 import MOST_PICTURES, quantise_pair, require_nncf
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.model.weight_files import digest
 from ram_triton.parity.compare import Agreement, HalfPrecision, compare
+from ram_triton.parity.figures import Figures
 from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS
+from ram_triton.parity.maps import choose_tags, compare_maps
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
 from ram_triton.repository.layout import (
     ENCODER,
@@ -42,6 +50,7 @@ from ram_triton.repository.layout import (
     LABELS,
     MODELS,
     NONE,
+    PIXELS,
     PRECISIONS,
     PREPROCESSING,
     VOCABULARY,
@@ -72,23 +81,23 @@ class GraphRecipe:
     Attributes:
         model: the model of the repository that it is for; `MODELS` has its formats.
         export: writes it in float32.
-        takes_labels: whether label embeddings are an input.
     """
 
     model: str
     export: Callable[[RAM, Path], None]
-    takes_labels: bool = False
 
     def file(self, format: str) -> Path:
         """Return the graph's place in a repository, in one of `GRAPH_FILES`."""
         return MODELS[self.model].file(format)
 
 
-# The encoder, then each head that takes its embeddings.
+# The encoder, then what takes its embeddings: heads, and heat maps.
 GRAPHS = (
     GraphRecipe("ram_encoder", export_encoder),
     GraphRecipe("ram_head", export_head),
-    GraphRecipe("ram_open_head", export_open_head, takes_labels=True),
+    GraphRecipe("ram_open_head", export_open_head),
+    GraphRecipe("ram_maps", export_maps),
+    GraphRecipe("ram_open_maps", export_open_maps),
 )
 
 
@@ -152,10 +161,12 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
             for graph in GRAPHS:
                 graph.export(model, staging / graph.file(FLOAT32_GRAPH))
             _write_facts(staging, model, vocabulary)
-        with steps.step("compute the logits in PyTorch"):
-            expected = tag_all(torch_tagger(model), [*pictures, *noise])
-        del model
-        check = _Check(staging, expected, vocabulary)
+        with steps.step("compute logits and heat maps in PyTorch"):
+            tag = torch_mapper(model, choose_tags)
+            answers = zip(*map(tag, [*pictures, *noise]), strict=True)
+            expected, tag_ids, maps = (np.concatenate(parts) for parts in answers)
+        del model, tag
+        check = _Check(staging, expected, tag_ids, maps, vocabulary)
         with steps.step("compare the float32 graphs with PyTorch"):
             exact = check.float32([*pictures, *noise], say)
         half: dict[str, HalfPrecision] = {}
@@ -185,9 +196,13 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
             "parity": exact["ram_head"].as_dict(),
             "half": half["ram_head"].as_dict() if half else None,
             "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
-            "open_head": {
-                "parity": exact["ram_open_head"].as_dict(),
-                "half": half["ram_open_head"].as_dict() if half else None,
+            **{
+                name.removeprefix("ram_"): {
+                    "parity": figures.as_dict(),
+                    "half": half[name].as_dict() if half else None,
+                }
+                for name, figures in exact.items()
+                if name != "ram_head"
             },
             "steps": steps.as_dicts(),
             "tools": {
@@ -198,7 +213,9 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         with steps.step("install"):
             repository.install(staging, manifest)
     say(f"{request.repository}: ready to serve")
-    return exact["ram_head"]
+    agreement = exact["ram_head"]
+    assert isinstance(agreement, Agreement)
+    return agreement
 
 
 @dataclass(frozen=True)
@@ -208,28 +225,30 @@ class _Check:
     Attributes:
         staging: the folder with the graphs.
         expected: PyTorch's logits of the pictures, then of noise, (images, tags).
+        tag_ids: the tags whose heat maps are compared, (images, shown).
+        maps: PyTorch's of these, (images, shown, side, side).
         vocabulary: the tags and their thresholds.
     """
 
     staging: Path
     expected: Logits
+    tag_ids: Array
+    maps: Array
     vocabulary: Vocabulary
 
-    def float32(
-        self, batches: Sequence[Pixels], say: Callable[[str], None]
-    ) -> dict[str, Agreement]:
-        """Check the float32 graphs as the CPU profile runs them; returns figures per head."""
+    def float32(self, batches: Sequence[Pixels], say: Callable[[str], None]) -> dict[str, Figures]:
+        """Check the float32 graphs as the CPU profile runs them; returns figures per model."""
         found = {}
-        for head, agreement in self._compare(FLOAT32_GRAPH, CompiledGraph, batches):
-            say(f"{head}, float32: {agreement}")
-            agreement.require(FLOAT32_LIMITS, f"the float32 graphs with {head}")
-            found[head] = agreement
+        for name, agreement in self._compare(FLOAT32_GRAPH, CompiledGraph, batches):
+            say(f"{name}, float32: {agreement}")
+            agreement.require(FLOAT32_LIMITS, f"the float32 graphs with {name}")
+            found[name] = agreement
         return found
 
     def half(
         self, precision: str, batches: Sequence[Pixels], say: Callable[[str], None]
     ) -> dict[str, HalfPrecision]:
-        """Check the half-precision graphs, with real rounding; returns figures per head."""
+        """Check the half-precision graphs, with real rounding; returns figures per model."""
         peaks: dict[str, dict[str, float]] = {}  # by the models, then the graph's tensors
 
         def load(path: Path) -> Graph:
@@ -238,15 +257,15 @@ class _Check:
             return graph
 
         found = {}
-        for head, agreement in self._compare(HALF_GRAPH, load, batches):
+        for name, agreement in self._compare(HALF_GRAPH, load, batches):
             measured = HalfPrecision.of(precision, agreement, peaks)
-            say(f"{head}, {measured}")
-            measured.require(f"the {precision} graphs with {head}")
-            found[head] = measured
-            del peaks[head]
+            say(f"{name}, {measured}")
+            measured.require(f"the {precision} graphs with {name}")
+            found[name] = measured
+            del peaks[name]
         return found
 
-    def int8(self, batches: Sequence[Pixels], say: Callable[[str], None]) -> Agreement:
+    def int8(self, batches: Sequence[Pixels], say: Callable[[str], None]) -> Figures:
         """Check the INT8 graphs; the rest of their arithmetic is in float32 here."""
         ((head, agreement),) = self._compare(INT8_GRAPH, CompiledGraph, batches)
         say(f"{head}, INT8: {agreement}")
@@ -255,19 +274,32 @@ class _Check:
 
     def _compare(
         self, format: str, load: Callable[[Path], Graph], batches: Sequence[Pixels]
-    ) -> Iterator[tuple[str, Agreement]]:
-        """Run the encoder, then each head on its embeddings; yields each head's agreement."""
-        encoder, *heads = (graph for graph in GRAPHS if format in MODELS[graph.model].graphs)
+    ) -> Iterator[tuple[str, Figures]]:
+        """Run the encoder, then the others on its embeddings; yields each one's agreement."""
+        encoder, *others = (graph for graph in GRAPHS if format in MODELS[graph.model].graphs)
         encode = load(self.staging / encoder.file(format))
         embeds = [encode(pixels=pixels)["image_embeds"] for pixels in batches]
         del encode
-        for head in heads:
-            given = {"label_embeds": self._labels()} if head.takes_labels else {}
-            score = load(self.staging / head.file(format))
-            logits = np.concatenate([score(image_embeds=e, **given)["logits"] for e in embeds])
-            del score
-            expected = self.expected[: len(logits)]
-            yield head.model, compare(expected, logits, self.vocabulary)
+        count = sum(map(len, embeds))
+        tag_ids = self.tag_ids[:count]
+        for graph in others:
+            facts = MODELS[graph.model]
+            given = {"label_embeds": self._labels()} if facts.takes_labels else {}
+            run = load(self.staging / graph.file(format))
+            if facts.makes_maps:
+                ids = np.split(tag_ids, np.cumsum([len(part) for part in embeds])[:-1])
+                made = [
+                    run(image_embeds=part, tag_ids=chosen, **given)["maps"]
+                    for part, chosen in zip(embeds, ids, strict=True)
+                ]
+                del run
+                maps = np.concatenate(made)
+                yield graph.model, compare_maps(self.maps[:count], tag_ids, maps, tag_ids)
+            else:
+                made = [run(image_embeds=part, **given)["logits"] for part in embeds]
+                del run
+                logits = np.concatenate(made)
+                yield graph.model, compare(self.expected[:count], logits, self.vocabulary)
 
     def _labels(self) -> Array:
         """Return the model's own labels as the head takes them, one per row."""
@@ -277,11 +309,12 @@ class _Check:
 
 def _write_facts(staging: Path, model: RAM, vocabulary: Vocabulary) -> None:
     """Write what the Python models of the repository read: tags, label embeddings, sizes."""
-    for path in (VOCABULARY, LABEL_EMBEDS, PREPROCESSING):
+    for path in (VOCABULARY, LABEL_EMBEDS, PREPROCESSING, PIXELS):
         (staging / path).parent.mkdir(parents=True, exist_ok=True)
     vocabulary.save(staging / VOCABULARY)
     vocabulary.save(staging / LABELS / VOCABULARY.name)
     with torch.no_grad():
         np.save(staging / LABEL_EMBEDS, model.descriptions().numpy())
-    size = {"image_size": model.variant.image_size}
-    (staging / PREPROCESSING).write_text(json.dumps(size) + "\n")
+    size = json.dumps({"image_size": model.variant.image_size}) + "\n"
+    for path in (PREPROCESSING, PIXELS):
+        (staging / path).write_text(size)

@@ -24,6 +24,7 @@ from ram_triton.repository.layout import (
 
 __all__ = [
     "DRAFT_MARGIN",
+    "MOST_MAPS",
     "TURNS",
     "ImageError",
     "ImageLimits",
@@ -74,6 +75,8 @@ encoded_image = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "encoded_imag
 structure = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "structure")
 preprocessing = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "preprocess")
 resizing = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "resize")
+backlog = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "backlog")
+door = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "door")
 decoder = _load(DEFAULT_REPOSITORY / "ram_preprocess" / "1", "decoder")
 open_postprocessing = _load(DEFAULT_REPOSITORY / "ram_open_postprocess" / "1", "open_tags")
 labels = _load(DEFAULT_REPOSITORY / "ram_open_labels" / "1", "labels")
@@ -83,7 +86,7 @@ if TYPE_CHECKING:  # mypy finds these files by its mypy_path in pyproject.toml
     from encoded_image import ImageError, ImageLimits, unwrap
     from label_text import LabelText, Memory, pad
     from labels import KnownLabels, LabelLimits
-    from postprocess import TagOptions, Vocabulary, postprocess, select, sigmoid
+    from postprocess import MOST_MAPS, TagOptions, Vocabulary, postprocess, select, sigmoid
     from preprocess import (
         DRAFT_MARGIN,
         TURNS,
@@ -100,7 +103,7 @@ else:
     KnownLabels, LabelLimits = labels.KnownLabels, labels.LabelLimits
     TagOptions, Vocabulary = postprocessing.TagOptions, postprocessing.Vocabulary
     postprocess, select = postprocessing.postprocess, postprocessing.select
-    sigmoid = postprocessing.sigmoid
+    MOST_MAPS, sigmoid = postprocessing.MOST_MAPS, postprocessing.sigmoid
     DRAFT_MARGIN, TURNS = preprocessing.DRAFT_MARGIN, preprocessing.TURNS
     open_image, squash = preprocessing.open_image, preprocessing.squash
     read_orientation = preprocessing.read_orientation

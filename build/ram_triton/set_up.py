@@ -164,8 +164,8 @@ def install_torch(build: str, index: bool, explicit: bool) -> None:
             pip("--no-deps", f"{torch}+cpu")
         elif not found:
             say(
-                f"{CPU_INDEX} cannot be reached: where no CPU build of PyTorch is at hand, its "
-                "CUDA build comes, some 2,700 MB more"
+                f"{CPU_INDEX} cannot be reached: if pip finds no CPU build of PyTorch, it installs "
+                "the CUDA build, about 2,700 MB more"
             )
     elif build == "cuda" and found and found.endswith("+cpu") and explicit:
         pip("--no-deps", "--force-reinstall", torch)

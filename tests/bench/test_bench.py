@@ -1,7 +1,6 @@
 """The benchmark: what it writes, and that a wrong answer or a strange file fails it."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from ram_triton.bench.candidates import ENGINE, GRPC, PYTORCH
 from ram_triton.bench.report import OVER_ENGINE, OVER_PRODUCT, OVER_PYTORCH
 from ram_triton.server import LOOPBACK, Ports
-from support.pipeline import PICTURES, run_command, use_float32
+from support.pipeline import PICTURES, copy_models, run_command, use_float32
 
 ROOT = Path(__file__).parents[2]
 # One short round of everything.
@@ -138,7 +137,7 @@ def test_preprocessor_postprocessor_and_the_machine_are_measured_alone(measured)
 
 @pytest.mark.slow
 def test_int8_is_measured_where_the_config_chooses_it(bench, quantised, tmp_path):
-    copied = shutil.copytree(quantised, tmp_path / "models")
+    copied = copy_models(quantised, tmp_path / "models")
     use_float32(copied)
     arguments = "--repository", copied, *SHORT, "--batch", 1, "--concurrency", 1
     status, table, errors = bench(*arguments, "--output", tmp_path / "out")

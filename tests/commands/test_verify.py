@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -15,7 +16,12 @@ from support.pipeline import NUM_TAGS, PICTURES, run_command
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NAMES = [f"{name}{of}" for name in ("model.onnx", "half.onnx") for of in ("", " of ram_open_head")]
+OTHERS = ("ram_open_head", "ram_maps", "ram_open_maps")
+NAMES = [
+    f"{name}{of}"
+    for name in ("model.onnx", "half.onnx")
+    for of in ("", *(f" of {model}" for model in OTHERS))
+]
 
 
 @pytest.fixture
@@ -51,11 +57,15 @@ def state_checkpoint(root, checkpoint):
     (root / MANIFEST).write_text(json.dumps(manifest))
 
 
-def change_weights(graph, by=0.05):
-    """Move the logits of a head's graph."""
+def change_weights(graph, name="classifier.bias", by=0.05):
+    """Move the logits of a head's graph, or another result by another bias."""
     model = onnx.load(graph)
-    bias = next(t for t in model.graph.initializer if "classifier.bias" in t.name)
-    moved = numpy_helper.to_array(bias) + by
+    bias = next(t for t in model.graph.initializer if name in t.name)
+    values = numpy_helper.to_array(bias)
+    # Not all by the same, which attention would not notice.
+    moved = values + by * np.where(np.arange(values.size) % 3, 1, -1).reshape(values.shape)
+    if values.size == 1:
+        moved = values + by
     bias.CopyFrom(
         numpy_helper.from_array(moved.astype(numpy_helper.to_array(bias).dtype), bias.name)
     )
@@ -72,13 +82,25 @@ def test_what_was_built_agrees_with_its_checkpoint(run):
     assert "(limit 0.001)" in table and "(limit 0.1)" in table, "float32's limit and float16's"
 
 
+@pytest.mark.parametrize(
+    ("name", "model"), [("model.onnx", "ram_maps"), ("half.onnx", "ram_open_maps")]
+)
+def test_heat_maps_with_changed_weights_fail(run, copied, name, model):
+    change_weights(copied / model / "1" / name, "query.bias", by=3)
+    status, table, (problem,) = run(repository=copied)
+    assert status == 1 and table.count("agrees") == len(NAMES) - 1
+    assert problem.startswith(
+        f"ram-triton verify: {name} of {model}: largest difference of a heat map's weights 0."
+    )
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "half.onnx"])
 def test_a_head_for_ones_own_labels_with_changed_weights_fails(run, copied, name):
     change_weights(copied / "ram_open_head" / "1" / name, by=1)
     status, table, problems = run(repository=copied)
     assert status == 1
     assert {line.split(": ")[1] for line in problems} == {f"{name} of ram_open_head"}
-    assert table.count("agrees") == 3
+    assert table.count("agrees") == len(NAMES) - 1
 
 
 def test_a_graph_with_changed_weights_fails_and_the_others_do_not(run, copied):
@@ -106,19 +128,17 @@ def test_a_graph_that_no_engine_reads_is_not_passed_over(run, copied):
 
 
 def test_a_plan_that_cannot_be_run_here_is_not_passed_over(run, copied):
-    for name in ("ram_encoder", "ram_head", "ram_open_head"):
+    for name in ("ram_encoder", "ram_head", *OTHERS):
         (copied / name / "1" / "model.plan").write_bytes(b"no plan")
     status, table, problems = run(repository=copied)
     assert status == 1
-    assert [line.split(": ")[1] for line in problems] == [
-        "model.plan",
-        "model.plan of ram_open_head",
-    ]
+    names = ["model.plan", *(f"model.plan of {name}" for name in OTHERS)]
+    assert [line.split(": ")[1] for line in problems] == names
     assert "not compared │ model.plan" in table and "agrees       │ model.onnx" in table
 
 
 def test_half_a_pair_is_told(run, copied):
-    for name in ("ram_head", "ram_open_head"):
+    for name in ("ram_head", *OTHERS):
         (copied / "ram_encoder" / "1" / "model.plan").write_bytes(b"no plan")
         status, _, (problem,) = run(repository=copied)
         assert status == 1
@@ -172,7 +192,20 @@ def test_the_answers_of_a_server_agree_with_the_checkpoint(run, server):
     assert (status, problems) == (0, [])
     assert f"agrees │ {server.grpc}" in table
     assert f"agrees │ {server.grpc}, ram_open " in table
-    assert table.count("ram_openvino f32") == 2 and "(limit 0.001)" in table
+    assert f"agrees │ {server.grpc}, ram_pixels " in table
+    assert table.count("ram_openvino f32") == 5 and "(limit 0.001)" in table
+    for model in ("ram", "ram_open"):
+        assert f"agrees │ {server.grpc}, maps of {model} " in table and "(limit 0.0001)" in table
+
+
+@pytest.mark.slow
+def test_a_server_whose_heat_maps_are_others_fails(run, copied):
+    change_weights(copied / "ram_maps" / "1" / "model.onnx", "query.bias")
+    with TritonServer(copied) as server:
+        status, table, (problem,) = run("--server", server.grpc, repository=copied)
+    assert status == 1 and f"agrees  │ {server.grpc}, maps of ram_open " in table
+    place = f"ram-triton verify: {server.grpc}, maps of ram: "
+    assert problem.startswith(place + "largest difference of a heat map's weights 0.")
 
 
 def test_a_server_whose_head_for_ones_own_labels_is_another_fails(run, copied):

@@ -50,6 +50,8 @@ def test_wrong_paths_are_reported_before_slow_imports(repository, vocabulary_fol
         ("bench", "--repository=/none"): "/none: contains no model",
         ("bench", there, "--checkpoint=/none"): "/none: no such file",
         ("bench", there, "--images=/none"): "/none: contains no images",
+        ("plans", "--repository=/none"): "/none: contains no model",
+        ("plans", "--repository=/none", "--engine=tensorrt_rtx"): "/none: contains no model",
         ("serve", "--repository=/none"): "/none: contains no model",
         ("demo", "--repository=/none"): "/none: contains no model",
         ("train", "/none"): "/none: No such file",

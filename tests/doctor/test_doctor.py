@@ -143,6 +143,32 @@ def test_more_labels_than_the_heads_plan_takes_are_an_error(copied):
     assert (status, found["configs"][1]) == (2, text)
 
 
+def test_an_ensemble_from_before_heat_maps_is_a_warning(copied):
+    config = copied / "ram_pixels" / "config.pbtxt"
+    config.write_text(config.read_text().replace('{ name: "maps" ', '{ name: "places" '))
+    (finding,) = check_configs(RepositoryView.read(copied, CPU))
+    assert (str(finding.status), "restore the project's config" in finding.remedy) == (
+        "warning",
+        True,
+    )
+    text = "ram_pixels/config.pbtxt is from before heat maps: it has no output 'maps'"
+    assert finding.text == text
+
+
+@pytest.mark.parametrize(
+    ("model", "usual"), [("ram_maps", "1, 8, 256"), ("ram_open_maps", "1x1, 1x8, 32x256")]
+)
+def test_plans_of_maps_that_take_fewer_tags_than_they_are_asked_for_are_an_error(
+    copied, model, usual
+):
+    config = copied / model / "config.pbtxt"
+    assert f'"{usual}"' in config.read_text()
+    config.write_text(config.read_text().replace(usual, usual.replace("256", "64")))
+    (finding,) = check_configs(RepositoryView.read(copied, GPU))
+    assert str(finding.status) == "error"
+    assert "plans take 64 tags per image, the postprocessor asks for up to 256" in finding.text
+
+
 def test_a_vocabulary_that_lost_a_tag_is_shorter_than_the_logits(copied):
     path = copied / "ram_postprocess" / "1" / "vocabulary.json"
     path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
@@ -168,6 +194,14 @@ def test_an_image_size_that_is_not_the_graphs_is_told(copied):
     (copied / "ram_preprocess" / "1" / "variant.json").write_text('{"image_size": 224}')
     _, found = examine(copied)
     assert found["image size"][1] == "224 px, but ram_encoder/1/model.onnx has 96"
+
+
+def test_two_image_sizes_are_told(copied):
+    (copied / "ram_pixels_check" / "1" / "variant.json").write_text('{"image_size": 224}')
+    _, found = examine(copied)
+    assert found["image size of pixels"][1] == (
+        "ram_preprocess/1/variant.json has 96 px, ram_pixels_check/1/variant.json has 224"
+    )
 
 
 def test_a_graph_that_is_none_is_told_in_a_line(copied):

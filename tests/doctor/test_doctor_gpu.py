@@ -33,6 +33,15 @@ def planned(copied):
             "image_embeds": ((1, 1, 32), tokens),
             "label_embeds": ((1, 256, 5000), [variant["label_width"]]),
         },
+        "ram_maps": {
+            "image_embeds": ((1, 8, 32), tokens),
+            "tag_ids": ((1, 8, 32), (1, 8, 256)),
+        },
+        "ram_open_maps": {
+            "image_embeds": ((1, 1, 32), tokens),
+            "label_embeds": ((1, 256, 5000), [variant["label_width"]]),
+            "tag_ids": ((1, 1, 32), (1, 8, 256)),
+        },
     }
     assert list(profiles) == [model.name for model in RepositoryView.read(copied, GPU).planned]
     for model, inputs in profiles.items():
@@ -54,8 +63,10 @@ def planned(copied):
             hardware_compatible=False,
             profiles={
                 tensor: {
-                    kind: [size, *sizes]
-                    for kind, size in zip(("min", "opt", "max"), ranges, strict=True)
+                    kind: [size, *([sizes[place]] if tensor == "tag_ids" else sizes)]
+                    for place, (kind, size) in enumerate(
+                        zip(("min", "opt", "max"), ranges, strict=True)
+                    )
                 }
                 for tensor, (ranges, sizes) in inputs.items()
             },
@@ -196,7 +207,7 @@ def estimate(root, gpu):
 def test_gpu_memory_is_compared_with_plans_and_instances(planned, free, status):
     finding = estimate(planned, replace(H100, free=free))
     assert str(finding.status) == status
-    for part in ("ram_encoder", "ram_head", "ram_open_head"):
+    for part in ("ram_encoder", "ram_head", "ram_open_head", "ram_maps", "ram_open_maps"):
         assert part in finding.text
     assert "2 ×" in finding.text and "1 ×" in finding.text, "the instances of encoder and heads"
     assert status == "fine" or "instance_group" in finding.remedy

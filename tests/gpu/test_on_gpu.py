@@ -9,21 +9,27 @@ import torch
 from experiments import gpu
 from experiments.gpu import choose_engine
 from ram_triton.cli import run_module
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.pytorch import torch_mapper
 from ram_triton.engines.tensorrt import TENSORRT, Network, load_tensorrt
-from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger, require_cuda
+from ram_triton.engines.tensorrt_runner import (
+    LoadedEngine,
+    engine_mapper,
+    engine_tagger,
+    require_cuda,
+)
 from ram_triton.errors import EngineError, MachineError
 from ram_triton.gpus import first_gpu
 from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.parity.compare import compare
 from ram_triton.parity.limits import HALF_LIMITS
+from ram_triton.parity.maps import choose_tags, compare_maps
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import DEFAULT_REPOSITORY
 from support.pipeline import PICTURES, run_command
 
 pytestmark = pytest.mark.gpu
-MODELS = ("ram_encoder", "ram_head")
+MODELS = ("ram_encoder", "ram_head", "ram_maps")
 # TensorRT-RTX builds engines for any GPU, and refuses to load them on those of data centres.
 UNSUPPORTED = "TensorRT-RTX does not support this compute capability"
 
@@ -46,7 +52,7 @@ def precision(request):
 
 @pytest.fixture(scope="module")
 def engines(engine, precision, repository, tmp_path_factory):
-    """Encoder and head, built as `make plans` does and loaded."""
+    """Encoder, head and heat maps, built as `make plans` does and loaded."""
     trt, folder = load_tensorrt(engine), tmp_path_factory.mktemp(precision)
     loaded = []
     for name in MODELS:
@@ -73,13 +79,18 @@ def some_pictures(model, batch):
 @pytest.mark.parametrize("batch", [1, 2, 3, 8, 16, 32])
 def test_engines_compute_what_pytorch_does(engines, precision, model, vocabulary, batch):
     pixels = some_pictures(model, batch)
-    agreement = compare(torch_tagger(model)(pixels), engine_tagger(*engines)(pixels), vocabulary)
+    encoder, head, maps = engines
+    logits, tag_ids, expected = torch_mapper(model, choose_tags)(pixels)
+    agreement = compare(logits, engine_tagger(encoder, head)(pixels), vocabulary)
     agreement.require(HALF_LIMITS[precision], "the engines")
+    made = engine_mapper(encoder, maps)(pixels, tag_ids)
+    of_maps = compare_maps(expected, tag_ids, made, tag_ids)
+    of_maps.require(HALF_LIMITS[precision], "the engines of heat maps")
 
 
 def test_an_image_has_the_same_logits_wherever_it_stands_in_a_batch(engines, model):
     pixels = some_pictures(model, 3)
-    tag = engine_tagger(*engines)
+    tag = engine_tagger(*engines[:2])
     together, swapped = tag(pixels), tag(pixels[::-1].copy())
     assert np.abs(together - swapped[::-1]).max() < 1e-2
     assert np.abs(together[0] - together[1]).max() > 1e-2, "the pictures differ"
@@ -87,7 +98,7 @@ def test_an_image_has_the_same_logits_wherever_it_stands_in_a_batch(engines, mod
 
 def test_a_batch_beyond_the_profile_is_refused(engines, model):
     with pytest.raises(EngineError, match="ram_encoder does not take pixels"):
-        engine_tagger(*engines)(some_pictures(model, 33))
+        engine_tagger(*engines[:2])(some_pictures(model, 33))
 
 
 def test_an_engine_that_is_none_is_refused(engine):

@@ -305,7 +305,7 @@ def test_activations_beyond_float16_are_told_and_bfloat16_takes_them(make, tmp_p
 @pytest.mark.usefixtures("exported_before")
 def test_without_half_precision_none_is_left_of_the_model_before(make, tmp_path):
     models = tmp_path / "models"
-    for precision, expected in (("bfloat16", 3), ("none", 0)):
+    for precision, expected in (("bfloat16", 5), ("none", 0)):
         assert make(models, precision=precision) == (0, "")
         assert len(list(models.glob("*/1/half.onnx"))) == expected
         manifest = json.loads((models / "ram/1/manifest.json").read_text())

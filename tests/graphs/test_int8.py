@@ -1,7 +1,6 @@
 """INT8 for the CPU: made on request, held against PyTorch, served by one setting, verified."""
 
 import json
-import shutil
 import sys
 
 import openvino
@@ -10,7 +9,7 @@ from ram_triton.build import BuildRequest, build
 from ram_triton.parity.limits import INT8_LIMITS
 from ram_triton.repository.layout import INT8_ENCODER, INT8_HEAD, MANIFEST
 from ram_triton.server import TritonServer
-from support.pipeline import PICTURES, run_command
+from support.pipeline import PICTURES, copy_models, run_command
 
 FILES = [path.with_suffix(end) for path in (INT8_ENCODER, INT8_HEAD) for end in (".xml", ".bin")]
 
@@ -54,7 +53,7 @@ def test_the_server_runs_them_and_passes_verification(quantised, checkpoint, cap
 def test_a_build_without_them_leaves_none_of_another_model(
     quantised, checkpoint, vocabulary_folder, tmp_path
 ):
-    copied = shutil.copytree(quantised, tmp_path / "models")
+    copied = copy_models(quantised, tmp_path / "models")
     build(BuildRequest(checkpoint, vocabulary_folder, copied, PICTURES, precision="none"))
     assert not any((copied / path).exists() for path in FILES)
 

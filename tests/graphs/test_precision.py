@@ -1,6 +1,5 @@
 """The CPU profile's precision: the processor's best, float32 by one setting, told by the log."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import tritonclient.grpc as grpc
 from ram_triton.parity.limits import HALF_LIMITS
 from ram_triton.server import TritonServer
-from support.pipeline import FLOAT32
+from support.pipeline import FLOAT32, copy_models
 from support.requests_to_ram import ask
 
 
@@ -21,7 +20,7 @@ def best_of_this_processor():
 @pytest.fixture(scope="module")
 def untouched(repository, tmp_path_factory):
     """The repository with the project's own configs."""
-    copy = shutil.copytree(repository, tmp_path_factory.mktemp("untouched") / "models")
+    copy = copy_models(repository, tmp_path_factory.mktemp("untouched") / "models")
     for config in copy.glob("*/configs/cpu.pbtxt"):
         config.write_text(config.read_text().replace(FLOAT32, f"# {FLOAT32}"))
     return copy

@@ -74,6 +74,15 @@ def test_of_the_head_that_takes_labels_images_and_labels_range_as_its_config_say
     assert len(engine) > 1000
 
 
+@pytest.mark.parametrize("name", ["ram_maps", "ram_open_maps"])
+def test_of_heat_maps_images_and_tags_range_as_their_config_says(rtx, repository, name):
+    profile, engine = build(rtx, repository / name / "1" / "half.onnx", config_of(name))
+    usual = {"ram_maps": (8, 8), "ram_open_maps": (1, 8)}[name]
+    assert profile["tag_ids"] == Shapes((1, 1), usual, (32, 256))
+    assert {image.max[0] for image in (profile["image_embeds"], profile["tag_ids"])} == {32}
+    assert len(engine) > 1000
+
+
 @pytest.mark.parametrize("sizes", ["", "1, 32", "32, 8, 1", "1, many, 32", "1, 2x2, 32"])
 def test_sizes_that_a_config_does_not_say_rightly_are_refused(rtx, repository, tmp_path, sizes):
     text = (DEFAULT_REPOSITORY / "ram_open_head" / "config.pbtxt").read_text()
@@ -99,7 +108,7 @@ def passes_the_gate(rtx, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("name", [*INPUTS, "ram_open_head"])
+@pytest.mark.parametrize("name", [*INPUTS, "ram_open_head", "ram_maps", "ram_open_maps"])
 def test_onnx_and_tensorrt_see_the_same_inputs_and_outputs(rtx, repository, name):
     graph = repository / name / "1" / "half.onnx"
     assert read_bindings(graph) == Network(rtx, graph).bindings

@@ -1,16 +1,17 @@
 """The config files: they parse, agree with each other, with the graphs and with the code."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import onnx
 import pytest
 from google.protobuf import text_format
-from ram_triton.repository.configs import EngineConfig
+from ram_triton.repository.configs import EngineConfig, read_bindings
 from ram_triton.repository.layout import MODELS as TABLE
 from ram_triton.repository.layout import OPENVINO_BACKEND, Engine
-from ram_triton.server_code import image_limits, label_limits, preprocess
+from ram_triton.server_code import image_limits, label_limits, postprocessing, preprocess
 from ram_triton.vocabulary.choose import NEW_THRESHOLD
 from support.pipeline import FLOAT32
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
@@ -21,9 +22,10 @@ MODELS = ROOT / "model_repository"
 CONFIGS = sorted(
     path for folder in ("model_repository", "build") for path in (ROOT / folder).rglob("*.pbtxt")
 )
+CPU_ENCODER = MODELS / "ram_encoder/configs/cpu.pbtxt"
 NAMES = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
-ENGINES = ("ram_encoder", "ram_head")  # that batch
-ALL_ENGINES = (*ENGINES, "ram_open_head")
+ENGINES = ("ram_encoder", "ram_head")  # that batch, for every request
+ALL_ENGINES = (*ENGINES, "ram_open_head", "ram_maps", "ram_open_maps")
 ONNX_TYPES = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
@@ -39,6 +41,9 @@ def tensors(entries):
 def inputs_and_outputs(name, profile):
     file = "configs/cpu.pbtxt" if profile == "cpu" and name in ALL_ENGINES else "config.pbtxt"
     config = read(name, file)
+    for entry in (*config.input, *config.output):
+        if not entry.dims:  # the model itself adds its variant's
+            entry.dims.extend([-1, -1, 3])
     return tensors(config.input), tensors(config.output)
 
 
@@ -51,7 +56,7 @@ def whole_shapes(name, profile, ensemble):
     )
 
 
-def test_the_repository_holds_the_steps_of_both_ensembles_and_nothing_else():
+def test_the_repository_holds_the_steps_of_all_ensembles_and_nothing_else():
     assert set(NAMES) == {model.name for model in TABLE.values() if not model.optional}
     assert [path.name for path in MODELS.iterdir() if not path.is_dir()] == []
     for name in NAMES:
@@ -59,7 +64,7 @@ def test_the_repository_holds_the_steps_of_both_ensembles_and_nothing_else():
 
 
 @pytest.mark.parametrize("profile", ["gpu", "cpu"])
-@pytest.mark.parametrize("name", ["ram", "ram_open"])
+@pytest.mark.parametrize("name", ["ram", "ram_open", "ram_pixels"])
 def test_each_tensor_of_the_ensemble_fits_the_steps_that_write_and_read_it(name, profile):
     ensemble = read(name)
     known = tensors(ensemble.input)
@@ -81,10 +86,11 @@ def test_each_tensor_of_the_ensemble_fits_the_steps_that_write_and_read_it(name,
     assert optional == {entry.name for step in steps for entry in step.input if entry.optional}
 
 
-def test_the_ensemble_avoids_what_triton_leaves_out_wrongly():
-    steps = read("ram").ensemble_scheduling.step
+@pytest.mark.parametrize("name", ["ram", "ram_pixels"])
+def test_the_ensemble_avoids_what_triton_leaves_out_wrongly(name):
+    steps = read(name).ensemble_scheduling.step
     inputs = {tensor for step in steps for tensor in step.input_map.values()}
-    assert not inputs & {entry.name for entry in read("ram").output}
+    assert not inputs & {entry.name for entry in read(name).output}
     with_options = [any(e.optional for e in read(step.model_name).input) for step in steps]
     assert with_options == [True] + [False] * (len(steps) - 1)
 
@@ -97,9 +103,16 @@ def test_the_profiles_differ_in_engine_and_batching_alone(name):
     assert gpu.max_batch_size == cpu.max_batch_size
 
 
-def test_every_step_takes_the_batches_that_the_ensemble_allows():
-    steps = [read(step.model_name) for step in read("ram").ensemble_scheduling.step]
-    assert {step.max_batch_size for step in steps} == {read("ram").max_batch_size}
+@pytest.mark.parametrize("name", ["ram", "ram_pixels"])
+def test_every_step_takes_the_batches_that_the_ensemble_allows(name):
+    steps = [read(step.model_name) for step in read(name).ensemble_scheduling.step]
+    assert {step.max_batch_size for step in steps} == {read(name).max_batch_size}
+
+
+def test_pixels_get_the_options_and_outputs_that_encoded_images_get():
+    images, pixels = read("ram"), read("ram_pixels")
+    assert list(images.input)[1:] == list(pixels.input)[1:]
+    assert list(images.output) == list(pixels.output)
 
 
 @pytest.mark.parametrize("model", TABLE.values(), ids=TABLE)
@@ -133,6 +146,27 @@ def test_the_labels_config_sets_the_limits_that_its_code_reads():
     assert asdict(label_limits()) == {name: int(value) for name, value in parameters.items()}
     largest = read("ram_open_head").parameters["label_embeds"].string_value.split(",")[-1]
     assert int(largest) == label_limits().max_labels
+
+
+@pytest.mark.parametrize("name", ["ram_maps", "ram_open_maps"])
+def test_the_postprocessors_ask_for_no_more_maps_than_the_plans_take(name):
+    sizes = read(name).parameters["tag_ids"].string_value
+    assert int(sizes.split(",")[-1].rpartition("x")[2]) == postprocessing.MOST_MAPS
+
+
+def test_maps_of_labels_take_the_labels_and_images_that_their_head_takes():
+    maps, head = read("ram_open_maps").parameters, read("ram_open_head").parameters
+    assert {name: value for name, value in maps.items() if name != "tag_ids"} == dict(head)
+
+
+@pytest.mark.parametrize("name", ["ram_maps", "ram_open_maps"])
+def test_the_graphs_of_maps_fit_their_configs(name, repository):
+    config = EngineConfig.read(MODELS / name / "config.pbtxt")
+    bindings = read_bindings(repository / name / "1" / "model.onnx")
+    config.check(bindings)
+    profile = config.profile(bindings)
+    assert profile["tag_ids"].min == (1, 1) and profile["tag_ids"].max == (32, 256)
+    assert profile["image_embeds"].max[0] == 32
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -205,6 +239,8 @@ QUEUES = [path for path in CONFIGS if not EngineConfig.read(path).model.ensemble
 def test_every_step_refuses_what_its_queue_cannot_take(path):
     if "ram_open_text_encoder" in path.parts:
         return  # asked by ram_open_text alone, once at a time
+    if path == CPU_ENCODER:
+        return  # the doors count what waits for it: test_door.py
     policy = EngineConfig.read(path).model.dynamic_batching.default_queue_policy
     assert policy.max_queue_size and policy.default_timeout_microseconds
     assert policy.timeout_action == policy.REJECT and policy.allow_timeout_override
@@ -216,9 +252,11 @@ def test_the_door_is_the_narrowest_place(profile):
 
     def queue(name):
         file = profile if name in ALL_ENGINES else "config.pbtxt"
+        if MODELS / name / file == CPU_ENCODER:
+            return math.inf
         return read(name, file).dynamic_batching.default_queue_policy.max_queue_size
 
-    for ensemble in ("ram", "ram_open"):
+    for ensemble in ("ram", "ram_open", "ram_pixels"):
         first, *others = TABLE[ensemble].steps
         assert all(queue(first) <= queue(name) for name in others)
 
@@ -253,5 +291,6 @@ def test_a_built_repository_carries_the_same_configs(repository):
         if path.name == "cpu.pbtxt":
             text = text.replace(f"# {FLOAT32}", FLOAT32)  # which the fixture has set
         assert (repository / path.relative_to(MODELS)).read_text() == text
-    variant = json.loads((repository / "ram_preprocess/1/variant.json").read_text())
-    assert variant == {"image_size": 96}
+    for model in ("ram_preprocess", "ram_pixels_check"):
+        variant = json.loads((repository / model / "1/variant.json").read_text())
+        assert variant == {"image_size": 96}

@@ -17,7 +17,7 @@ from ram_triton.server import TritonServer
 from ram_triton.server_code import LabelText, Memory, pad, preprocess, sigmoid
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.templates import choose_templates, ram_templates, read_templates
-from support.pipeline import run_command
+from support.pipeline import copy_models, run_command
 from support.requests_to_ram import ask, ask_open, statistics, tags_of
 from support.tiny_clip import WIDTH, save_for_open_clip, save_for_transformers, tiny_clip
 from transformers import CLIPTokenizer
@@ -54,7 +54,7 @@ def expected_embeds(clip_folder):
 
 @pytest.fixture(scope="module")
 def open_repository(repository, clip_folder, tmp_path_factory):
-    root = shutil.copytree(repository, tmp_path_factory.mktemp("open") / "models")
+    root = copy_models(repository, tmp_path_factory.mktemp("open") / "models")
     assert (
         run_command("text-encoder", ["--checkpoint", str(clip_folder), "--repository", str(root)])
         == 0
@@ -249,7 +249,7 @@ def test_an_embedding_of_another_width_is_refused_by_the_inputs_name(
     open_repository, picture, tmp_path
 ):
     """What the build refuses; here the labels were exchanged for wider ones afterwards."""
-    root = shutil.copytree(open_repository, tmp_path / "models")
+    root = copy_models(open_repository, tmp_path / "models")
     path = root / "ram_open_labels" / "1" / "label_embeds.npy"
     np.save(path, np.concatenate([np.load(path)] * 2, axis=2))
     with TritonServer(root) as server, grpc.InferenceServerClient(server.grpc) as client:
@@ -270,7 +270,7 @@ def test_an_embedding_of_another_width_is_refused_by_the_inputs_name(
 def test_a_second_text_encoder_takes_the_firsts_place_and_edited_configs_stay(
     open_repository, tmp_path
 ):
-    root = shutil.copytree(open_repository, tmp_path / "models")
+    root = copy_models(open_repository, tmp_path / "models")
     config = root / "ram_open_text" / "config.pbtxt"
     config.write_text(config.read_text().replace("20000", "5"))
     plans = [root / "ram_open_text_encoder/1" / name for name in (PLAN, FACTS)]

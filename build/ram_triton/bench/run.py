@@ -41,16 +41,12 @@ from ram_triton.bench.preprocessing import (
     sample_pictures,
 )
 from ram_triton.bench.report import Result
-from ram_triton.engines.openvino import (
-    CompiledGraph,
-    config_properties,
-    openvino_tagger,
-)
+from ram_triton.engines.openvino import CompiledGraph, openvino_tagger, served_graphs
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.engines.tagger import Tagger, make_tagger, tag_all
 from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger
-from ram_triton.errors import BenchmarkError, EngineError
+from ram_triton.errors import BenchmarkError
 from ram_triton.files import sha256
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.variant import Variant
@@ -60,7 +56,6 @@ from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS, INT8_LIMITS
 from ram_triton.parity.pictures import picture_batches, picture_files
 from ram_triton.parity.server import Deployment
 from ram_triton.repository import layout
-from ram_triton.repository.configs import EngineConfig
 from ram_triton.server import TritonServer
 from ram_triton.server_code import Vocabulary, preprocess
 
@@ -304,17 +299,10 @@ def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
         plans = [repository / graph.with_name(layout.PLAN) for graph in graphs]
         trt = load_tensorrt(TENSORRT)
         return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
-    compiled, names = [], []
-    for graph in graphs:
-        folder = (repository / graph).parent
-        config = EngineConfig.read(folder.parent / "configs" / "cpu.pbtxt").model
-        names.append(config.default_model_filename)
-        path = folder / names[-1]
-        if not path.is_file():
-            raise EngineError(f"{path}: is missing, but configs/cpu.pbtxt names it")
-        compiled.append(CompiledGraph(path, config_properties(config)))
-    encoder, head = compiled
-    return make_tagger(encoder, head), INT8 if layout.INT8_GRAPH in names else encoder.precision
+    served = served_graphs(repository)
+    encoder, head = (CompiledGraph(path, properties) for path, properties in served)
+    is_int8 = any(path.name == layout.INT8_GRAPH for path, _ in served)
+    return make_tagger(encoder, head), INT8 if is_int8 else encoder.precision
 
 
 def preprocessor_clients() -> list[int]:

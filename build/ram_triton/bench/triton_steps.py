@@ -7,7 +7,8 @@ from typing import Any
 from ram_triton.repository.layout import MODELS, graph_steps
 
 ENSEMBLE = "ram"
-STEPS, ENGINES = MODELS[ENSEMBLE].steps, graph_steps(ENSEMBLE)
+STEPS = tuple(step for step in MODELS[ENSEMBLE].steps if not MODELS[step].makes_maps)
+ENGINES = graph_steps(ENSEMBLE)
 # Triton's names of the parts of a request's time.
 PARTS = {
     "queue": "queue",

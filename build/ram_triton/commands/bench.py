@@ -58,17 +58,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGES",
         help="images per request (default: 1 8)",
     )
-    add("--repeats", type=positive, default=5, help="rounds of everything (%(default)s)")
-    add("--seconds", type=not_negative, default=3, help="of each thing in each round (%(default)s)")
+    add("--repeats", type=positive, default=5, help="number of rounds (default: %(default)s)")
+    add(
+        "--seconds",
+        type=not_negative,
+        default=3,
+        help="seconds per measurement and round (default: %(default)s)",
+    )
     add(
         "--shrink",
         type=positive,
         default=1,
         metavar="TIMES",
-        help="smaller pictures and matrices for the preprocessor's and the machine's own figures, "
-        "to try things out",
+        help="smaller pictures and matrices to measure the preprocessor and the machine with, to "
+        "try things out",
     )
-    add("--seed", type=int, default=0, help="of the order in each round")
+    add(
+        "--seed", type=int, default=0, help="seed of the order in each round (default: %(default)s)"
+    )
     add(
         "--output",
         type=Path,

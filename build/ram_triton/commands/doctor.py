@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_repository(parser, "model repository to look at")
     parser.add_argument(
-        "--profile", choices=PROFILES, help="default: gpu if there is an NVIDIA GPU, else cpu"
+        "--profile",
+        choices=PROFILES,
+        help="configs to check (default: gpu if there is a GPU, else cpu)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_ports(parser)

@@ -34,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the training's output)",
     )
     add("--json", type=Path, metavar="FILE", help="file for the figures")
-    add("--threads", type=natural, default=0, metavar="N", help="on a CPU (default: one per core)")
+    add(
+        "--threads",
+        type=natural,
+        default=0,
+        metavar="N",
+        help="threads on a CPU (default: one per core)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="of the graphs that TensorRT makes plans of (default: %(default)s)",
+        help="precision of the graphs that TensorRT makes plans of (default: %(default)s)",
     )
     add(
         "--int8",

@@ -17,6 +17,7 @@ from ram_triton.engines.tensorrt import (
     TENSORRT,
     BuilderOptions,
 )
+from ram_triton.repository.repository import Repository
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plans that all GPUs from Ampere on run. The price: they are slower, as they use "
         "nothing that only newer or larger GPUs have",
     )
-    add("--force", action="store_true", help="make them again, even if there are plans that fit")
+    add(
+        "--force",
+        action="store_true",
+        help="make all plans again, even if those that are there fit",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the plans, or try whether they can be made."""
+    Repository(arguments.repository).require_manifest()  # before TensorRT is looked for
+
     from ram_triton.plans import make_plans, try_graphs
 
     if arguments.engine == RTX:

@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_repository(parser, "model repository to serve")
     add_ports(parser)
     add = parser.add_argument
-    add("--address", default=LOOPBACK, help="where to listen (default: %(default)s)")
+    add("--address", default=LOOPBACK, help="address to listen at (default: %(default)s)")
     add(
         "--accept-known-vulnerabilities",
         action="store_true",
-        help="listen elsewhere than on loopback though tritonserver is older than 26.07",
+        help="listen elsewhere than on loopback even if tritonserver is older than 26.07",
     )
-    add("--profile", choices=PROFILES, default=CPU, help="(%(default)s)")
+    add("--profile", choices=PROFILES, default=CPU, help="configs to use (default: %(default)s)")
     add(
         "--log",
         type=Path,
@@ -42,26 +42,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="the key of Triton's restricted APIs, made if it is missing; the variable "
-        "RAM_TRITON_KEY goes first (default: key in the project's runs/serve)",
+        "RAM_TRITON_KEY takes precedence (default: key in the project's runs/serve)",
     )
     add(
         "--grace",
         type=not_negative,
         default=30.0,
         metavar="SECONDS",
-        help="in which running requests may end (%(default)g)",
+        help="seconds in which running requests may end (default: %(default)g)",
     )
     add(
         "--attempts",
         type=positive,
         default=5,
         metavar="N",
-        help="restarts in a row before giving up (%(default)s)",
+        help="restarts in a row before giving up (default: %(default)s)",
     )
     add(
         "--no-reload",
         action="store_true",
-        help="if a model's process dies start the whole server again, instead of the model alone",
+        help="if a model's process dies, start the whole server again instead of the model alone",
     )
     add(
         "triton_arguments",

@@ -16,6 +16,7 @@ from ram_triton.repository.layout import (
     HALF_GRAPH,
     HEAD,
     MANIFEST,
+    PIXELS,
     PLAN,
     PREPROCESSING,
     VOCABULARY,
@@ -65,14 +66,21 @@ def check_vocabulary(view: RepositoryView) -> Iterator[Finding]:
 
 
 def check_image_size(view: RepositoryView) -> Iterator[Finding]:
-    """Compare the preprocessor's image size with that of the encoder's pixels."""
-    written = read_json(view.root / PREPROCESSING)
-    size = written.get("image_size") if isinstance(written, dict) else None
+    """Compare the image size that Python models read with that of the encoder's pixels."""
+    written = {path: read_json(view.root / path) for path in (PREPROCESSING, PIXELS)}
+    sizes = {
+        path: found.get("image_size") if isinstance(found, dict) else None
+        for path, found in written.items()
+    }
+    size = sizes[PREPROCESSING]
     if not isinstance(size, int):
         text = f"{PREPROCESSING} is missing, damaged or without an image_size"
         yield error("image size", text, "run 'make model' again")
     else:
         yield from _compare(view, "image size", ENCODER, "pixels", size, "px")
+    if (view.root / PIXELS).exists() and sizes[PIXELS] != size:
+        text = f"{PREPROCESSING} has {size} px, {PIXELS} has {sizes[PIXELS]}"
+        yield error("image size of pixels", text, MIXED)
 
 
 def _compare(

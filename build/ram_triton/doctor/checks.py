@@ -38,8 +38,10 @@ from ram_triton.repository.layout import (
     MODELS,
     OPENVINO_BACKEND,
     PLAN,
+    Engine,
 )
 from ram_triton.server import Ports
+from ram_triton.server_code import MOST_MAPS
 
 INSTALL = "run 'make model', or 'make demo' for a toy"
 
@@ -135,7 +137,7 @@ def check_configs(view: RepositoryView) -> Iterator[Finding]:
             text = f"{view.config_name(name)}: its name is '{config.model.name}'"
             found.append(error("configs", text, f'write name: "{name}"'))
     found += [*_batches(view), *_batchers(view), *_graphs(view), *_numbers(view)]
-    found += [*_label_limits(view), *_warm_ups(view)]
+    found += [*_label_limits(view), *_map_limits(view), *_warm_ups(view)]
     yield from found or [fine("configs", f"{len(view.models)} models, profile {view.profile}")]
 
 
@@ -240,6 +242,26 @@ def _label_limits(view: RepositoryView) -> Iterator[Finding]:
             f"lower max_labels in {view.config_name('ram_open_labels')}, or raise the last size of "
             "label_embeds in ram_open_head/config.pbtxt and make the plans again",
         )
+
+
+def _map_limits(view: RepositoryView) -> Iterator[Finding]:
+    """Find ensembles without heat maps, and plans that take fewer tags than they are asked for."""
+    for name, config in view.configs.items():
+        outputs = [output.name for output in config.model.output]
+        if MODELS[name].engine is Engine.ENSEMBLE and "maps" not in outputs:
+            text = f"{view.config_name(name)} is from before heat maps: it has no output 'maps'"
+            yield warning("configs", text, RESTORE)
+        sizes = config.parameter("tag_ids")
+        if not MODELS[name].makes_maps or sizes is None:
+            continue
+        largest = sizes.split(",")[-1].rpartition("x")[2].strip()
+        if largest.isdecimal() and int(largest) < MOST_MAPS:
+            yield error(
+                "configs",
+                f"{view.config_name(name)}: plans take {largest} tags per image, the "
+                f"postprocessor asks for up to {MOST_MAPS}",
+                f"raise the last size of tag_ids to {MOST_MAPS}",
+            )
 
 
 def check_stray_files(view: RepositoryView) -> Iterator[Finding]:

@@ -92,8 +92,9 @@ def _work_bytes(view: RepositoryView, variant: Variant, model: Model) -> int:
     They are the inputs, the outputs, and the values in the widest place as if no layers were
     fused. Encoder: the first stage, (S / 4)² tokens C wide, with its inner layer (4 C) or its
     queries, keys, values and attention scores (heads · window²). Heads: the labels, `hidden_size`
-    wide, with their inner layer or their attention scores. Text encoder: tokens as wide as the
-    embeddings, as in CLIP's ViT-B/16.
+    wide, with their inner layer or their attention scores. Heat maps: the same of the tags that get
+    one, with all their descriptions. Text encoder: tokens as wide as the embeddings, as in CLIP's
+    ViT-B/16.
     """
     config = view.configs[model.name]
     largest = {entry.name: config.sizes(entry.name)[-1] for entry in config.model.input}
@@ -104,13 +105,20 @@ def _work_bytes(view: RepositoryView, variant: Variant, model: Model) -> int:
         rows, inner, scores = sentences * tokens, 4 * width, heads * tokens
         bindings = 4 * (2 * rows + sentences * width)
     else:
-        (images,) = largest[model.image_input]
+        images = largest[model.image_input][0]
         sizes = view.tensor_bytes(variant)
         tensors = (*config.model.input, *config.model.output)
         bindings = images * sum(sizes.get(tensor.name, 0) for tensor in tensors)
         if model.name == "ram_encoder":
             rows, width = images * (variant.image_size // 4) ** 2, variant.embed_dim
             inner, scores = 4 * width, variant.num_heads[0] * variant.window_size**2
+        elif "tag_ids" in largest:
+            tags = largest["tag_ids"][-1]
+            rows, width = images * tags, variant.hidden_size
+            inner = variant.descriptions * variant.label_width
+            scores = variant.attention_heads * variant.num_tokens
+            if "label_embeds" in largest:
+                bindings += 4 * largest["label_embeds"][0] * inner
         else:
             (labels,) = largest.get("label_embeds", (variant.num_tags,))
             rows, width = images * labels, variant.hidden_size

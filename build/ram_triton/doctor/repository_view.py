@@ -13,6 +13,7 @@ from ram_triton.model.variant import Variant
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import MODELS, Engine, Model
 from ram_triton.repository.repository import Repository
+from ram_triton.server_code import MOST_MAPS
 
 TEXT_COST = 4 / 3  # bytes of base64 per byte of an image
 
@@ -100,9 +101,12 @@ class RepositoryView:
             "image": image,
             "passed_image": image,
             "pixels": variant.image_size**2 * 3,
+            "passed_pixels": variant.image_size**2 * 3,
             "image_embeds": variant.num_tokens * variant.image_width * 4,
             "embedding": variant.image_width * 4,
             "logits": variant.num_tags * 4,
+            "map_ids": MOST_MAPS * 4,
+            "maps": MOST_MAPS * (variant.num_tokens - 1) * 4,
         }
 
     def _largest_image(self) -> int:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import openvino
 
 from ram_triton.engines.tagger import Array, Tagger, make_tagger
+from ram_triton.errors import EngineError
+from ram_triton.repository import layout
+from ram_triton.repository.configs import EngineConfig
 from ram_triton.server_code import openvino_on_cpu
 
 if TYPE_CHECKING:  # mypy finds the backend's file by its mypy_path in pyproject.toml
@@ -28,6 +31,7 @@ __all__ = [
     "config_properties",
     "openvino_tagger",
     "precision_of",
+    "served_graphs",
 ]
 
 HINTS = {name: hint for hint, name in NAMES.items()}
@@ -74,6 +78,24 @@ def openvino_tagger(
         given: the head's inputs beside the image embeddings, by name.
     """
     return make_tagger(CompiledGraph(encoder, properties), CompiledGraph(head, properties), **given)
+
+
+def served_graphs(repository: Path) -> list[tuple[Path, dict[str, str]]]:
+    """Return the files of encoder and head that the CPU profile names, with its properties.
+
+    Raises:
+        EngineError: a graph is missing.
+        EngineConfigError: a config cannot be read.
+    """
+    found = []
+    for graph in (layout.ENCODER, layout.HEAD):
+        folder = (repository / graph).parent
+        config = EngineConfig.read(folder.parent / "configs" / "cpu.pbtxt").model
+        path = folder / config.default_model_filename
+        if not path.is_file():
+            raise EngineError(f"{path}: is missing, but configs/cpu.pbtxt names it")
+        found.append((path, config_properties(config)))
+    return found
 
 
 def config_properties(config: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ram_triton.engines.tagger import Tagger
+from ram_triton.engines.tagger import Mapper, Tagger
 from ram_triton.engines.tensorrt import make_log
 from ram_triton.errors import EngineError
 
@@ -124,3 +124,26 @@ def engine_tagger(
         return cast(NDArray[np.float32], logits.numpy())
 
     return tag
+
+
+def engine_mapper(
+    encoder: LoadedEngine, maps: LoadedEngine, **map_inputs: NDArray[np.float32]
+) -> Mapper:
+    """Return both engines as one function of pixels and tag ids, as `engine_tagger`.
+
+    Args:
+        encoder: the engine of the encoder.
+        maps: the engine of the heat maps.
+        map_inputs: its inputs beside the image embeddings and the tag ids, by their names.
+    """
+    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in map_inputs.items()}
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def make_maps(pixels: NDArray[np.uint8], tag_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        with torch.cuda.stream(stream):
+            image_embeds = encoder(pixels=torch.from_numpy(pixels).cuda())["image_embeds"]
+            ids = torch.from_numpy(tag_ids).cuda()
+            made = maps(image_embeds=image_embeds, tag_ids=ids, **on_gpu)["maps"].cpu()
+        return cast(NDArray[np.float32], made.numpy())
+
+    return make_maps

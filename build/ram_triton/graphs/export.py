@@ -1,5 +1,5 @@
-"""Model to ONNX: one graph for the encoder, and two for the head: with its labels folded in, and
-with labels as an input.
+"""Model to ONNX: one graph for the encoder, and two each for the head and for its heat maps: with
+their labels folded in, and with labels as an input.
 """
 
 import copy
@@ -15,6 +15,7 @@ from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 from torch import Tensor, nn
 
+from ram_triton.model.maps import HeatMaps, KnownMaps
 from ram_triton.model.ram import (
     RAM,
     ImageEncoder,
@@ -27,6 +28,7 @@ from ram_triton.model.ram import (
 OPSET = 20  # the first with Gelu as one operator, the last that TensorRT 10.0 reads
 EXAMPLE_BATCH = 2  # the exporter takes a batch of 1 for a constant
 EXAMPLE_LABELS = 3  # likewise; not the batch's number, or the exporter takes both for one
+EXAMPLE_TAGS = 4  # likewise, per image
 # Those of the optimiser's rules that these graphs need. It has another, of pairs of slices, which
 # tries all pairs of nodes: that took as long as all the rest of the export.
 RULES = (
@@ -39,6 +41,8 @@ RULES = (
 )
 OPTIMISATIONS = 2  # what is folded lets further rules apply
 UNLIMITED = 2**40  # bytes of a tensor: masks of 5 MB are folded too
+
+Inputs = Mapping[str, tuple[Tensor, str | tuple[str, ...]]]  # see `export_module`
 
 
 class FoldedEncoder(nn.Module):
@@ -160,19 +164,43 @@ def export_open_head(model: RAM, path: Path) -> None:
     RAM++'s takes all descriptions of a label in one row, (labels, descriptions · label_width). A
     label with a single embedding is given that repeated: equal ones weigh the same.
     """
-    variant = model.variant
-    label_embeds = torch.zeros(EXAMPLE_LABELS, variant.descriptions * variant.label_width)
     inputs = {
         "image_embeds": (_example_embeds(model), "batch"),
-        "label_embeds": (label_embeds, "labels"),
+        "label_embeds": (_example_labels(model), "labels"),
     }
-    head = model.head if variant.descriptions == 1 else WeighingOpenHead(model)
+    head = model.head if model.variant.descriptions == 1 else WeighingOpenHead(model)
     export_module(head, inputs, ("logits",), path)
+
+
+def export_maps(model: RAM, path: Path) -> None:
+    """Write the heat maps of the model's labels, as `export_encoder` does.
+
+    `image_embeds` float32 (batch, 1 + tokens, width) and `tag_ids` int32 (batch, tags), -1 for
+    padding, to `maps` float32 (batch, tags, side, side). Batch and tags are free.
+    """
+    inputs: Inputs = {
+        "image_embeds": (_example_embeds(model), "batch"),
+        "tag_ids": (_example_ids(), ("batch", "tags")),
+    }
+    export_module(KnownMaps(model), inputs, ("maps",), path)
+
+
+def export_open_maps(model: RAM, path: Path) -> None:
+    """Write the heat maps with labels as an input, as `export_open_head` and `export_maps` do.
+
+    `tag_ids` are rows of `label_embeds`.
+    """
+    inputs: Inputs = {
+        "image_embeds": (_example_embeds(model), "batch"),
+        "label_embeds": (_example_labels(model), "labels"),
+        "tag_ids": (_example_ids(), ("batch", "tags")),
+    }
+    export_module(HeatMaps(model), inputs, ("maps",), path)
 
 
 def export_module(
     module: nn.Module,
-    inputs: Mapping[str, tuple[Tensor, str | tuple[str, ...]]],
+    inputs: Inputs,
     outputs: Sequence[str],
     path: Path,
 ) -> None:
@@ -232,6 +260,15 @@ def _optimise(model: onnx_ir.Model) -> None:
 def _example_embeds(model: RAM) -> Tensor:
     variant = model.variant
     return torch.zeros(EXAMPLE_BATCH, variant.num_tokens, variant.image_width)
+
+
+def _example_labels(model: RAM) -> Tensor:
+    variant = model.variant
+    return torch.zeros(EXAMPLE_LABELS, variant.descriptions * variant.label_width)
+
+
+def _example_ids() -> Tensor:
+    return torch.zeros(EXAMPLE_BATCH, EXAMPLE_TAGS, dtype=torch.int32)
 
 
 def _fold_bias(attention: WindowAttention) -> None:

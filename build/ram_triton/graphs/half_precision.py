@@ -24,7 +24,8 @@ MOVING = frozenset(
 )
 # In half precision; softmax too, or TensorRT cannot fuse attention (its kernels sum in float32).
 COMPUTING = frozenset({"Add", "Conv", "Gelu", "Gemm", "MatMul", "Mul", "Relu", "Softmax"})
-IN_FLOAT32 = frozenset({"Div", "LayerNormalization", "ReduceL2", "ReduceMean"})
+IN_FLOAT32 = frozenset({"Div", "LayerNormalization", "ReduceL2", "ReduceMean", "ReduceSum"})
+ON_INTEGERS = frozenset({"GreaterOrEqual", "Max", "Shape"})  # of sizes and ids
 
 
 def largest_number(precision: str) -> float:
@@ -37,7 +38,8 @@ def halve(source: Path, target: Path, precision: str) -> None:
 
     Inputs and outputs keep their names and types. These stay in float32: all before the first
     convolution (the pixels' normalisation), LayerNorm, means, the residual stream, and all after
-    the last LayerNorm (the last projection, which makes the outputs).
+    the last LayerNorm (the last projection, which makes the outputs) or, where there is none, all
+    after the last softmax (the sum of a heat map's heads).
 
     Args:
         source: a graph that `export_module` wrote, in which all constants are folded.
@@ -92,16 +94,18 @@ class _Typing:
     def rewrite(self) -> None:
         nodes = list(self.graph.node)
         kinds = [node.op_type for node in nodes]
-        if unknown := set(kinds) - MOVING - COMPUTING - IN_FLOAT32 - {"Cast", "Shape"}:
+        if unknown := set(kinds) - MOVING - COMPUTING - IN_FLOAT32 - ON_INTEGERS - {"Cast"}:
             raise GraphError(f"no rule for the operators {', '.join(sorted(unknown))}")
         first = kinds.index("Conv") if "Conv" in kinds else 0
-        last = len(kinds) - 1 - kinds[::-1].index("LayerNormalization")
+        # Heat maps have no LayerNorm: there all after the attention makes the output.
+        end = "LayerNormalization" if "LayerNormalization" in kinds else "Softmax"
+        last = len(kinds) - 1 - kinds[::-1].index(end)
         feeding_norms = {n.input[0] for n in nodes if n.op_type == "LayerNormalization"}
         for index, node in enumerate(nodes):
             if node.op_type == "Cast":
                 self._keep(node)
-            elif node.op_type == "Shape" or not self.types.keys() & set(node.input):
-                self.nodes.append(node)  # it handles sizes
+            elif node.op_type in ON_INTEGERS or not self.types.keys() & set(node.input):
+                self.nodes.append(node)  # it handles sizes or ids
             elif node.op_type in MOVING and first <= index <= last:
                 self._move(node)
             else:
@@ -130,9 +134,10 @@ class _Typing:
         self.nodes.append(node)
 
     def _move(self, node: NodeProto) -> None:
-        """Half the bytes where no float32 is needed: a norm's result is cast before it is moved."""
+        """Half the bytes where float32 is not needed: constants and norms are cast before."""
         moved = node.input if node.op_type == "Concat" else node.input[:1]
-        exact = all(self.types[name] == FLOAT and name not in self.normalised for name in moved)
+        cast_first = self.normalised | self.constants.keys()
+        exact = all(self.types[name] == FLOAT and name not in cast_first for name in moved)
         self._compute(node, FLOAT if exact else self.half)
 
     def _compute(self, node: NodeProto, wanted: int) -> None:

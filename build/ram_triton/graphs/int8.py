@@ -21,7 +21,9 @@ def require_nncf() -> None:
     try:
         import nncf
     except ImportError as error:
-        raise GraphError("NNCF is missing: 'make .venv/.installed-int8' installs it") from error
+        raise GraphError(
+            "NNCF is missing: .venv/bin/pip install -e '.[int8]' installs it"
+        ) from error
     nncf.set_log_level("ERROR")
 
 

@@ -216,14 +216,24 @@ class CrossAttention(nn.Module):
         Returns:
             (batch, labels, hidden).
         """
-        query = self._split(projected_queries)
-        key, value = self._split(self.key(image_embeds)), self._split(self.value(image_embeds))
-        scale = query.shape[-1] ** -0.5
-        weights = ((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1)
-        gathered: Tensor = self.output((weights @ value).transpose(1, 2).flatten(2))
-        return gathered
+        weights, value = self.weigh(projected_queries, image_embeds), self.value(image_embeds)
+        gathered = (weights @ self.split(value)).transpose(1, 2).flatten(2)
+        projected: Tensor = self.output(gathered)
+        return projected
 
-    def _split(self, states: Tensor) -> Tensor:
+    def weigh(self, projected_queries: Tensor, image_embeds: Tensor) -> Tensor:
+        """Return how much of each token each query gathers, (batch, heads, labels, tokens).
+
+        Args:
+            projected_queries: as for `forward`.
+            image_embeds: as for `forward`.
+        """
+        query, key = self.split(projected_queries), self.split(self.key(image_embeds))
+        scale = query.shape[-1] ** -0.5
+        weights: Tensor = ((query * scale) @ key.transpose(-2, -1)).softmax(dim=-1)
+        return weights
+
+    def split(self, states: Tensor) -> Tensor:
         """(batch, length, hidden) to (batch, heads, length, hidden / heads)."""
         batch, length, width = states.shape
         return states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)

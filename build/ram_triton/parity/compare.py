@@ -1,7 +1,7 @@
 """How far two ways to compute the same logits agree, in numbers and in tags."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ram_triton.engines.tagger import Logits
 from ram_triton.errors import GraphError, ParityError
 from ram_triton.graphs.half_precision import largest_number
+from ram_triton.parity.figures import Figures
 from ram_triton.parity.limits import HALF_LIMITS, HEADROOM, Limits
 from ram_triton.repository.layout import NONE
 from ram_triton.server_code import Vocabulary, select, sigmoid
@@ -19,7 +20,7 @@ SMALLEST_SCORE, LARGEST_SCORE = np.finfo(np.float32).tiny, 1 - np.finfo(np.float
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Figures):
     """How far a candidate's logits agree with those of a reference.
 
     Attributes:
@@ -63,19 +64,6 @@ class Agreement:
             if not within
         ]
 
-    def require(self, limits: Limits, candidate: str = "the graphs") -> None:
-        """Check the figures.
-
-        Raises:
-            ParityError: one is beyond its limit; the message starts with `candidate`.
-        """
-        if problems := self.beyond(limits):
-            raise ParityError(f"{candidate} differ from PyTorch: {'; '.join(problems)}")
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the figures by name, for the manifest."""
-        return asdict(self)
-
     def __str__(self) -> str:
         flips = "no tag flips"
         if self.flipped_tags:
@@ -95,19 +83,22 @@ class HalfPrecision:
 
     Attributes:
         precision: `float16` or `bfloat16`.
-        agreement: with PyTorch in float32, on pictures.
+        agreement: with PyTorch in float32, on pictures, of logits or heat maps.
         tensor: the half-precision tensor that grew largest.
         largest_activation: its largest magnitude.
     """
 
     precision: str
-    agreement: Agreement
+    agreement: Figures
     tensor: str
     largest_activation: float
 
     @classmethod
     def of(
-        cls, precision: str, agreement: Agreement, peaks: Mapping[str, Mapping[str, float]]
+        cls,
+        precision: str,
+        agreement: Figures,
+        peaks: Mapping[str, Mapping[str, float]],
     ) -> "HalfPrecision":
         """Find the largest activation.
 
@@ -134,7 +125,7 @@ class HalfPrecision:
 
         Raises:
             GraphError: an activation is too large.
-            ParityError: the logits or tags differ by more than the limits; the message starts
+            ParityError: the logits, tags or maps differ by more than the limits; the message starts
                 with `candidate`.
         """
         if self.largest_activation > self.activation_limit:

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ram_triton.engines.onnxruntime import rounded_tagger
-from ram_triton.engines.openvino import openvino_tagger
-from ram_triton.engines.tagger import Tagger
+from ram_triton.engines.onnxruntime import RoundedGraph
+from ram_triton.engines.openvino import CompiledGraph
+from ram_triton.engines.tagger import Graph, Mapper, Tagger, make_mapper, make_tagger
 from ram_triton.engines.tensorrt import load_tensorrt
-from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger, require_cuda
+from ram_triton.engines.tensorrt_runner import (
+    LoadedEngine,
+    engine_mapper,
+    engine_tagger,
+    require_cuda,
+)
 from ram_triton.errors import ParityError
 from ram_triton.gpus import first_gpu
 from ram_triton.model.weight_files import digest
@@ -24,9 +29,10 @@ from ram_triton.repository.layout import (
     HEAD,
     INT8_GRAPH,
     LABELS,
-    OPEN_HEAD,
+    MODELS,
     PLAN,
     VOCABULARY,
+    Model,
 )
 from ram_triton.repository.repository import Repository
 from ram_triton.server_code import Vocabulary
@@ -36,19 +42,25 @@ REMEDIES = {
     PLAN: "run 'make plans' where the GPU is",
 }
 FIXED_LIMITS = {FLOAT32_GRAPH: FLOAT32_LIMITS, INT8_GRAPH: INT8_LIMITS}
-FIGURES = ("logit_difference", "flip_distance", "tag_f1")
+FIGURES = ("logit_difference", "flip_distance", "tag_f1", "map_difference")
+# What takes the encoder's embeddings beside the head, where a repository has it.
+OTHERS = tuple(
+    model
+    for model in MODELS.values()
+    if model.image_input == "image_embeds" and model.name != HEAD.parts[0]
+)
 
 
 @dataclass(frozen=True)
 class GraphPair:
-    """An encoder and a head in one format, which should compute what PyTorch does.
+    """An encoder and a head, or heat maps, in one format, which should compute what PyTorch does.
 
     Attributes:
         encoder: the encoder's file, which is called one of `GRAPH_FILES`.
-        head: the head's, which is called the same.
-        limits: what their logits may differ by.
+        head: the head's or the maps', which is called the same.
+        limits: what their logits or maps may differ by.
         precision: the half precision that the manifest specifies.
-        labels: a folder of label embeddings, if the head takes them as an input.
+        labels: a folder of label embeddings, if they are an input.
     """
 
     encoder: Path
@@ -58,12 +70,20 @@ class GraphPair:
     labels: Path | None = None
 
     @property
-    def name(self) -> str:
-        """What both files are called, and the model of the head if that takes labels."""
-        return self.encoder.name + (f" of {self.head.parts[-3]}" if self.labels else "")
+    def model(self) -> Model:
+        """The second's model."""
+        return MODELS[self.head.parts[-3]]
 
-    def load(self) -> tuple[Tagger, str]:
-        """Return the pair as a function of pixels, and the name of the engine that runs it.
+    @property
+    def name(self) -> str:
+        """What both files are called, and the second's model if that is not `ram_head`."""
+        other = f" of {self.model.name}" if self.model in OTHERS else ""
+        return self.encoder.name + other
+
+    def load(self) -> tuple[Tagger | Mapper, str]:
+        """Return the pair as a function, and the name of the engine that runs it.
+
+        The function makes logits of pixels, or heat maps of pixels and tag ids.
 
         Raises:
             MachineError, EngineError: they are plans, and no TensorRT or GPU here can run them.
@@ -72,19 +92,25 @@ class GraphPair:
         if self.labels:  # as the server gives them to the head for the vocabulary's names
             embeddings = np.load(self.labels / "label_embeds.npy")
             inputs["label_embeds"] = embeddings.reshape(len(embeddings), -1)
-        graphs = self.encoder, self.head
-        if self.encoder.name == FLOAT32_GRAPH:
-            return openvino_tagger(*graphs, **inputs), "OpenVINO, float32"
-        if self.encoder.name == INT8_GRAPH:
-            return openvino_tagger(*graphs, **inputs), "OpenVINO, INT8, the rest float32"
-        if self.encoder.name == HALF_GRAPH:
-            engine = f"ONNX Runtime, rounded to {self.precision}"
-            return rounded_tagger(*graphs, **inputs), engine
-        gpu, trt = first_gpu(), load_tensorrt()
-        require_cuda()
-        encoder, head = (LoadedEngine(trt, path.read_bytes(), str(path)) for path in graphs)
-        tagger = engine_tagger(encoder, head, **inputs)
-        return tagger, f"TensorRT {trt.__version__} on {gpu.name}"
+        if self.encoder.name == PLAN:
+            gpu, trt = first_gpu(), load_tensorrt()
+            require_cuda()
+            engines = (
+                LoadedEngine(trt, path.read_bytes(), str(path))
+                for path in (self.encoder, self.head)
+            )
+            on_gpu = engine_mapper if self.model.makes_maps else engine_tagger
+            return on_gpu(*engines, **inputs), f"TensorRT {trt.__version__} on {gpu.name}"
+        engine = {
+            FLOAT32_GRAPH: "OpenVINO, float32",
+            INT8_GRAPH: "OpenVINO, INT8, the rest float32",
+            HALF_GRAPH: f"ONNX Runtime, rounded to {self.precision}",
+        }[self.encoder.name]
+        make = make_mapper if self.model.makes_maps else make_tagger
+        return make(self._open(self.encoder), self._open(self.head), **inputs), engine
+
+    def _open(self, path: Path) -> Graph:
+        return RoundedGraph(path) if path.name == HALF_GRAPH else CompiledGraph(path)
 
 
 def read_repository(root: Path) -> tuple[dict[str, Any], Vocabulary]:
@@ -129,7 +155,10 @@ def half_precision_limits(manifest: dict[str, Any]) -> Limits | None:
     """
     half = manifest.get("half")
     try:
-        return half and Limits(**{name: float(half["limits"][name]) for name in FIGURES})
+        if not half:
+            return None
+        limits = {"map_difference": 0.0, **half["limits"]}
+        return Limits(**{name: float(limits[name]) for name in FIGURES})
     except (KeyError, TypeError, ValueError) as error:
         raise ParityError("the manifest's 'half' is damaged: run 'make model' again") from error
 
@@ -137,7 +166,7 @@ def half_precision_limits(manifest: dict[str, Any]) -> Limits | None:
 def find_graph_pairs(
     root: Path, manifest: dict[str, Any], formats: Sequence[str] = ()
 ) -> list[GraphPair]:
-    """List the pairs of files that are there: the encoder with each head.
+    """List the pairs of files that are there: the encoder with each head and with heat maps.
 
     Args:
         root: the model repository.
@@ -150,10 +179,10 @@ def find_graph_pairs(
     """
     found = []
     for name in GRAPH_FILES:
-        heads = [HEAD.with_name(name)]
-        if name != INT8_GRAPH and (root / OPEN_HEAD.parts[0]).is_dir():
-            heads.append(OPEN_HEAD.with_name(name))
-        paths = [root / path for path in (ENCODER.with_name(name), *heads)]
+        others = [model for model in OTHERS if name in (*model.graphs, PLAN)]
+        others = [model for model in others if (root / model.name).is_dir()]
+        files = (ENCODER.with_name(name), HEAD.with_name(name), *(m.file(name) for m in others))
+        paths = [root / file for file in files]
         missing = [path for path in paths if not path.is_file()]
         if name not in formats and (formats or len(missing) == len(paths)):
             continue
@@ -164,9 +193,11 @@ def find_graph_pairs(
         if limits is None:
             raise ParityError(f"the manifest has no limits for {name}: run 'make model' again")
         precision = str((manifest.get("half") or {}).get("precision"))
-        encoder, head, *open_heads = paths
+        encoder, head, *seconds = paths
         found.append(GraphPair(encoder, head, limits, precision))
-        found += [GraphPair(encoder, path, limits, precision, root / LABELS) for path in open_heads]
+        for path, model in zip(seconds, others, strict=True):
+            labels = root / LABELS if model.takes_labels else None
+            found.append(GraphPair(encoder, path, limits, precision, labels))
     if not found:
         raise ParityError(f"{root}: contains no graphs: run 'make model' first")
     return found

@@ -9,7 +9,14 @@ import numpy.typing as npt
 from ram_client import Tag
 from ram_client.channel import channel_arguments
 from ram_client.errors import from_triton
-from ram_client.protocol import MODEL, OPEN_SUFFIX, read_tags, tag_request
+from ram_client.protocol import (
+    MAPS_OUTPUT,
+    MODEL,
+    OPEN_SUFFIX,
+    PIXELS_SUFFIX,
+    read_tags,
+    tag_request,
+)
 from tritonclient.grpc import InferenceServerClient, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
@@ -18,8 +25,9 @@ from ram_triton.errors import ServerError
 from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS, INT8_LIMITS, Limits
 from ram_triton.repository.layout import INT8_GRAPH, LABELS, OPENVINO_BACKEND, graph_steps
 from ram_triton.server.access import find_key, grpc_headers
+from ram_triton.server_code import preprocess
 
-OPEN_MODEL = MODEL + OPEN_SUFFIX
+OPEN_MODEL, PIXELS_MODEL = MODEL + OPEN_SUFFIX, MODEL + PIXELS_SUFFIX
 # What the hint of the CPU profile says of the precision; without one the server's processor chooses
 # between float32 and bfloat16, and does not report which.
 HINTED = {"f32": FLOAT32_LIMITS, "bf16": HALF_LIMITS["bfloat16"], "f16": HALF_LIMITS["float16"]}
@@ -59,7 +67,15 @@ class Deployment:
 
     def answer(self, images: Sequence[bytes]) -> tuple[list[list[Tag]], npt.NDArray[np.float32]]:
         """Tag encoded images; returns each one's tags, and the logits (images, tags)."""
-        request = tag_request(images)
+        return self._answer(tag_request(images))
+
+    def answer_pixels(
+        self, images: Sequence[bytes], image_size: int
+    ) -> tuple[list[list[Tag]], npt.NDArray[np.float32]]:
+        """Tag the same images, sent as pixels of a square of `image_size`."""
+        return self._answer(tag_request([preprocess(image, image_size) for image in images]))
+
+    def _answer(self, request: dict[str, Any]) -> tuple[list[list[Tag]], npt.NDArray[np.float32]]:
         request["outputs"].append(InferRequestedOutput("logits"))
         result = self.infer(request)
         return read_tags(result), result.as_numpy("logits")
@@ -76,6 +92,29 @@ class Deployment:
                     row[tag.id] = tag.score
         with np.errstate(divide="ignore"):  # a score of 0 or 1 has an infinite logit
             return tags, np.log(scores) - np.log1p(-scores)
+
+    def answer_maps(
+        self, images: Sequence[bytes], count: int, labels: Sequence[str] | None = None
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Ask for the heat maps of each image's first tags, whatever their scores.
+
+        Args:
+            images: encoded.
+            count: how many tags.
+            labels: those of the request, if it has its own.
+
+        Returns:
+            Tag ids, (images, tags), and maps, (images, tags, side, side).
+        """
+        request = tag_request(images, labels=labels, threshold=0, top_k=count)
+        request["outputs"] = [InferRequestedOutput(name) for name in ("tag_ids", MAPS_OUTPUT)]
+        result = self.infer(request)
+        return result.as_numpy("tag_ids"), result.as_numpy(MAPS_OUTPUT)
+
+    def has_maps(self, model: str) -> bool:
+        """Return whether a model makes heat maps; those of older repositories do not."""
+        outputs = self._config(model).get("output", [])
+        return MAPS_OUTPUT in [output["name"] for output in outputs]
 
     def version(self) -> str:
         """Return the version of tritonserver."""
@@ -104,10 +143,14 @@ class Deployment:
         return int(most) if most else None
 
     def models(self) -> list[str]:
-        """Return the ensembles that it serves: `ram`, and `ram_open` if that is ready."""
+        """Return the ensembles that it serves: `ram`, and those of the others that are ready."""
         with self._translated():
-            is_open = self._triton.is_model_ready(OPEN_MODEL, client_timeout=TIMEOUT)
-        return [MODEL, *([OPEN_MODEL] if is_open else [])]
+            others = [
+                model
+                for model in (OPEN_MODEL, PIXELS_MODEL)
+                if self._triton.is_model_ready(model, client_timeout=TIMEOUT)
+            ]
+        return [MODEL, *others]
 
     def engine(self, model: str, half: Limits | None) -> tuple[str, Limits]:
         """Return what computes, by the configs that are served, and what that may differ by.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.engines.tagger import Tagger
+from ram_triton.engines.pytorch import torch_mapper
+from ram_triton.engines.tagger import Mapper, Pixels, Tagger
 from ram_triton.errors import ParityError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
@@ -32,8 +32,9 @@ from ram_triton.parity.files import (
     require_checkpoint,
 )
 from ram_triton.parity.limits import Limits
+from ram_triton.parity.maps import SHOWN, MapAgreement, choose_tags, compare_maps
 from ram_triton.parity.pictures import file_batches, picture_batches, picture_files
-from ram_triton.parity.server import OPEN_MODEL, Deployment
+from ram_triton.parity.server import OPEN_MODEL, PIXELS_MODEL, Deployment
 from ram_triton.server_code import Vocabulary
 
 BATCH_SIZES = (1, 2, 3, 8, 16)  # in turn: an engine may err at one size alone
@@ -51,7 +52,7 @@ class Comparison:
 
     Attributes:
         name: the file, or the server's address.
-        engine: what computed its logits.
+        engine: what computed its logits or heat maps.
         limits: what it may differ by.
         agreement: the figures; None if it could not be compared.
         problem: why not, or what is wrong beside the figures, in one line; empty if nothing is.
@@ -60,7 +61,7 @@ class Comparison:
     name: str
     engine: str
     limits: Limits
-    agreement: Agreement | None
+    agreement: Agreement | MapAgreement | None
     problem: str = ""
 
     @property
@@ -76,6 +77,10 @@ class Comparison:
             mark, figures = Text("not compared", "bold red"), ["", "", "", ""]
         else:
             mark = Text("differs", "bold red") if self.faults else Text("agrees", "green")
+            if isinstance(agreement, MapAgreement):
+                largest = f"{agreement.largest_map_difference:.2g}"
+                figures = [f"maps: {largest} (limit {limits.map_difference:g})", "", "", ""]
+                return [mark, *map(Text, (self.name, self.engine, *figures))]
             figures = [
                 f"{agreement.largest_logit_difference:.2g} (limit {limits.logit_difference:g})",
                 str(agreement.flipped_tags),
@@ -103,7 +108,7 @@ def print_table(comparisons: Sequence[Comparison]) -> None:
 
 @dataclass
 class Reference:
-    """PyTorch's logits of a folder of pictures, and all that is compared with them.
+    """PyTorch's logits and heat maps of a folder of pictures, and all that is compared with them.
 
     Attributes:
         model: the checkpoint's.
@@ -116,34 +121,41 @@ class Reference:
     images: Path
 
     def __post_init__(self) -> None:
-        """Compute the logits, with a progress bar if stderr is a terminal.
+        """Compute them, with a progress bar if stderr is a terminal.
 
         Raises:
             PictureError: there are no pictures, or one cannot be read.
         """
         self.count = len(picture_files(self.images))
-        self.logits = self._run(torch_tagger(self.model), "PyTorch")
+        answer = torch_mapper(self.model, choose_tags)
+        answers = [answer(pixels) for pixels in self._batches("PyTorch")]
+        self.logits, self.tag_ids, self.maps = map(np.concatenate, zip(*answers, strict=True))
 
     def compare_graphs(self, pair: GraphPair) -> Comparison:
         """Compare a pair of graphs; an error of its engine becomes part of the comparison."""
         engine = ""
         try:
-            tagger, engine = pair.load()
-            logits = self._run(tagger, pair.name)
-            agreement = compare(self.logits, logits, self.vocabulary)
+            function, engine = pair.load()
+            agreement = self._compare(pair, function)
         except Exception as error:  # each engine has its own kinds
             reason = " ".join(str(error).split()) or type(error).__name__
             return Comparison(pair.name, engine, pair.limits, None, reason)
         return Comparison(pair.name, engine, pair.limits, agreement)
 
-    def compare_server(self, deployment: Deployment, engine: str, limits: Limits) -> Comparison:
-        """Compare what a server answers to the same pictures.
+    def compare_server(
+        self, deployment: Deployment, engine: str, limits: Limits, as_pixels: bool = False
+    ) -> Comparison:
+        """Compare what a server answers to the same pictures, sent encoded or as pixels.
 
         Raises:
             ServerError: it refuses, fails, or does not answer.
         """
-        name = deployment.address
-        logits, problem = self._ask(deployment, deployment.answer, self.vocabulary)
+        name, answer = deployment.address, deployment.answer
+        if as_pixels:
+            name = f"{name}, {PIXELS_MODEL}"
+            size = self.model.variant.image_size
+            answer = partial(deployment.answer_pixels, image_size=size)
+        logits, problem = self._ask(deployment, answer, self.vocabulary)
         try:
             agreement = compare(self.logits, logits, self.vocabulary)
         except ParityError as error:
@@ -171,15 +183,50 @@ class Reference:
         name = f"{deployment.address}, {OPEN_MODEL}"
         return Comparison(name, engine, limits, compare(*both, chosen), problem)
 
+    def compare_server_maps(
+        self, deployment: Deployment, model: str, engine: str, limits: Limits
+    ) -> Comparison:
+        """Compare the heat maps that an ensemble answers with: of each picture's first tags.
+
+        Raises:
+            ServerError: it refuses, fails, or does not answer.
+        """
+        name = f"{deployment.address}, maps of {model}"
+        labels = None
+        if model == OPEN_MODEL:
+            labels = self.vocabulary.tags[slice(deployment.most_labels())]
+        answers = []
+        with self._progress(name) as advance:
+            for paths in file_batches(self.images, self._sizes(deployment)):
+                images = [path.read_bytes() for path in paths]
+                answers.append(deployment.answer_maps(images, SHOWN, labels))
+                advance(len(paths))
+        tag_ids, maps = map(np.concatenate, zip(*answers, strict=True))
+        try:
+            agreement = compare_maps(self.maps, self.tag_ids, maps, tag_ids)
+        except ParityError as error:
+            return Comparison(name, engine, limits, None, f"another model: {error}")
+        return Comparison(name, engine, limits, agreement)
+
+    def _compare(self, pair: GraphPair, function: Tagger | Mapper) -> Agreement | MapAgreement:
+        if not pair.model.makes_maps:
+            tag = cast(Tagger, function)
+            logits = np.concatenate([tag(pixels) for pixels in self._batches(pair.name)])
+            return compare(self.logits, logits, self.vocabulary)
+        make, made, first = cast(Mapper, function), [], 0
+        for pixels in self._batches(pair.name):
+            made.append(make(pixels, self.tag_ids[first : first + len(pixels)]))
+            first += len(pixels)
+        return compare_maps(self.maps, self.tag_ids, np.concatenate(made), self.tag_ids)
+
     def _ask(
         self, deployment: Deployment, answer: Answer, vocabulary: Vocabulary
     ) -> tuple[npt.NDArray[Any], str]:
         """Ask for all pictures; returns the logits, and the first thing wrong with tags or ''."""
         rows: list[npt.NDArray[Any]] = []
         problem = ""
-        sizes = [size for size in BATCH_SIZES if size <= deployment.largest_batch()]
         with self._progress(deployment.address) as advance:
-            for paths in file_batches(self.images, sizes):
+            for paths in file_batches(self.images, self._sizes(deployment)):
                 tags, logits = answer([path.read_bytes() for path in paths])
                 rows.extend(logits)
                 advance(len(paths))
@@ -190,14 +237,16 @@ class Reference:
                     problem = problem or (f"{path.name}: {wrong}" if wrong else "")
         return np.stack(rows), problem
 
-    def _run(self, tagger: Tagger, what: str) -> npt.NDArray[np.float32]:
-        size = self.model.variant.image_size
-        rows = []
+    @staticmethod
+    def _sizes(deployment: Deployment) -> list[int]:
+        return [size for size in BATCH_SIZES if size <= deployment.largest_batch()]
+
+    def _batches(self, what: str) -> Iterator[Pixels]:
+        """Yield the pictures' pixels; each batch counts as done when the next is asked for."""
         with self._progress(what) as advance:
-            for pixels in picture_batches(self.images, size, BATCH_SIZES):
-                rows.append(tagger(pixels))
+            for pixels in picture_batches(self.images, self.model.variant.image_size, BATCH_SIZES):
+                yield pixels
                 advance(len(pixels))
-        return np.concatenate(rows)
 
     @contextmanager
     def _progress(self, what: str) -> Iterator[Callable[[int], None]]:
@@ -240,4 +289,14 @@ def verify(
         # A server of another vocabulary does not know the labels to ask for.
         if OPEN_MODEL in asked and not comparisons[0].problem:
             comparisons.append(reference.compare_open_server(deployment, *asked[OPEN_MODEL]))
+        if PIXELS_MODEL in asked and not comparisons[0].problem:
+            comparison = reference.compare_server(deployment, *asked[PIXELS_MODEL], as_pixels=True)
+            comparisons.append(comparison)
+        comparisons += [
+            reference.compare_server_maps(deployment, model, *by)
+            for model, by in asked.items()
+            if model != PIXELS_MODEL  # its maps are those of `ram`
+            and deployment.has_maps(model)
+            and not comparisons[0].problem
+        ]
         return comparisons

@@ -131,7 +131,8 @@ class EngineConfig:
         A model that batches takes batches from 1 to `max_batch_size`, and is fastest for the
         largest preferred batch, which is what a busy server runs. Another model has a parameter
         per input, with the smallest, usual and largest size: `1, 8, 32`, or with several free
-        dimensions `1x4, 8x16, 32x77`.
+        dimensions `1x4, 8x16, 32x77`. A model that batches has one for inputs with free dimensions
+        beside the batch.
 
         Raises:
             EngineConfigError: a preferred batch is over the largest, or a parameter is missing.
@@ -152,13 +153,18 @@ class EngineConfig:
             EngineConfigError: a preferred batch is over the largest, or a parameter is missing.
         """
         largest = self.model.max_batch_size
-        if largest:
-            preferred = max(self.model.dynamic_batching.preferred_batch_size, default=largest)
-            if not 1 <= preferred <= largest:
-                raise self._error(
-                    f"a preferred batch of {preferred} is over max_batch_size {largest}"
-                )
-            return [(1,), (preferred,), (largest,)]
+        if not largest:
+            return self._listed_sizes(name)
+        preferred = max(self.model.dynamic_batching.preferred_batch_size, default=largest)
+        if not 1 <= preferred <= largest:
+            raise self._error(f"a preferred batch of {preferred} is over max_batch_size {largest}")
+        others = self._listed_sizes(name) if self.parameter(name) else [()] * 3
+        return [
+            (batch, *sizes) for batch, sizes in zip((1, preferred, largest), others, strict=True)
+        ]
+
+    def _listed_sizes(self, name: str) -> list[tuple[int, ...]]:
+        """Return the sizes that the parameter of an input has."""
         parts = (self.parameter(name) or "").split(",")
         sizes = [tuple(map(int, part.split("x"))) for part in parts if SIZES.match(part)]
         if len(sizes) != 3 or sorted(sizes) != sizes or len({len(size) for size in sizes}) > 1:
@@ -167,8 +173,7 @@ class EngineConfig:
 
     def _free(self, name: str, is_input: bool) -> int:
         """Return how many dimensions of a tensor, from its first on, are free."""
-        batches = self.model.max_batch_size or not is_input
-        return 1 if batches else len(self.sizes(name)[0])
+        return len(self.sizes(name)[0]) if is_input else 1
 
     def _bindings(self) -> dict[str, Binding]:
         return {

@@ -44,6 +44,8 @@ class Model:
         graphs: names of the graph files that a build writes; half precision and INT8 may be
             switched off.
         image_input: the input of a graph that has one row per image.
+        takes_labels: whether a graph takes label embeddings as an input.
+        makes_maps: whether a graph makes heat maps: it runs only for requests that name them.
         numbers: parameters in the config that the Python model reads, and each one's type.
     """
 
@@ -53,6 +55,8 @@ class Model:
     steps: tuple[str, ...] = ()
     graphs: tuple[str, ...] = ()
     image_input: str = ""
+    takes_labels: bool = False
+    makes_maps: bool = False
     numbers: Mapping[str, type[int] | type[float]] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
@@ -66,13 +70,16 @@ class Model:
 
 
 _ALL = (FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH)
-_RAM = ("ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess")
+_WITHOUT_INT8 = (FLOAT32_GRAPH, HALF_GRAPH)
+_RAM = ("ram_preprocess", "ram_encoder", "ram_head", "ram_postprocess", "ram_maps")
+_RAM_PIXELS = ("ram_pixels_check", *_RAM[1:])
 _RAM_OPEN = (
     "ram_open_labels",
     "ram_preprocess",
     "ram_encoder",
     "ram_open_head",
     "ram_open_postprocess",
+    "ram_open_maps",
 )
 _IMAGE_LIMITS = {"max_bytes": int, "max_pixels": int, "nice": int}
 _LABEL_LIMITS = {
@@ -89,15 +96,29 @@ MODELS = {
         Model("ram_encoder", Engine.GRAPH, graphs=_ALL, image_input="pixels"),
         Model("ram_head", Engine.GRAPH, graphs=_ALL, image_input="image_embeds"),
         Model("ram_postprocess", Engine.PYTHON),
+        Model("ram_pixels", Engine.ENSEMBLE, steps=_RAM_PIXELS),
+        Model("ram_pixels_check", Engine.PYTHON),
         Model("ram_open", Engine.ENSEMBLE, steps=_RAM_OPEN),
         Model("ram_open_labels", Engine.PYTHON, numbers=_LABEL_LIMITS),
         Model(
             "ram_open_head",
             Engine.GRAPH,
-            graphs=(FLOAT32_GRAPH, HALF_GRAPH),
+            graphs=_WITHOUT_INT8,
             image_input="image_embeds",
+            takes_labels=True,
         ),
         Model("ram_open_postprocess", Engine.PYTHON),
+        *(
+            Model(
+                name,
+                Engine.GRAPH,
+                graphs=_WITHOUT_INT8,
+                image_input="image_embeds",
+                takes_labels=takes_labels,
+                makes_maps=True,
+            )
+            for name, takes_labels in (("ram_maps", False), ("ram_open_maps", True))
+        ),
         Model("ram_open_text", Engine.PYTHON, optional=True, numbers={"cached_names": int}),
         Model("ram_open_text_encoder", Engine.GRAPH, optional=True, graphs=(FLOAT32_GRAPH,)),
     )
@@ -105,8 +126,9 @@ MODELS = {
 
 
 def graph_steps(ensemble: str) -> tuple[str, ...]:
-    """Return those steps of an ensemble that run a graph: its encoder, then its head."""
-    return tuple(step for step in MODELS[ensemble].steps if MODELS[step].engine is Engine.GRAPH)
+    """Return those steps that run a graph in every request: the encoder, then the head."""
+    steps = (MODELS[step] for step in MODELS[ensemble].steps)
+    return tuple(one.name for one in steps if one.engine is Engine.GRAPH and not one.makes_maps)
 
 
 ENCODER = MODELS["ram_encoder"].file(FLOAT32_GRAPH)
@@ -115,12 +137,13 @@ OPEN_HEAD = MODELS["ram_open_head"].file(FLOAT32_GRAPH)  # it takes its labels a
 TEXT_ENCODER = MODELS["ram_open_text_encoder"].file(FLOAT32_GRAPH)
 HALF_ENCODER = ENCODER.with_name(HALF_GRAPH)
 HALF_HEAD = HEAD.with_name(HALF_GRAPH)
-HALF_OPEN_HEAD = OPEN_HEAD.with_name(HALF_GRAPH)
 INT8_ENCODER = ENCODER.with_name(INT8_GRAPH)
 INT8_HEAD = HEAD.with_name(INT8_GRAPH)
 VOCABULARY = MODELS["ram_postprocess"].file("vocabulary.json")
 LABELS = Path("ram_open_labels", "1")  # the vocabulary again, with its label embeddings
+# The image size: what pictures are squashed to, and what pixels have to have.
 PREPROCESSING = MODELS["ram_preprocess"].file("variant.json")
+PIXELS = MODELS["ram_pixels_check"].file("variant.json")
 MANIFEST = MODELS["ram"].file("manifest.json")
 
 STAGING_PREFIX = ".staging-"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .postprocess import TagOptions, Vocabulary, postprocess
+from .postprocess import TagOptions, Vocabulary, choose_for_maps, postprocess
 from .request import answer_each
 
 
@@ -21,4 +21,6 @@ class TritonPythonModel:
         """Return the tags of one request's images."""
         logits = inputs.pop("logits")
         options = TagOptions.read(inputs, len(logits))
-        return postprocess(logits, self.vocabulary, options) | {"passed_logits": logits}
+        outputs = postprocess(logits, self.vocabulary, options)
+        map_ids = choose_for_maps(outputs["tag_ids"])
+        return outputs | {"passed_logits": logits, "map_ids": map_ids}

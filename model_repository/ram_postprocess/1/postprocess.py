@@ -15,6 +15,7 @@ import numpy as np
 from .request import RequestError, fold
 
 PADDING_ID = -1
+MOST_MAPS = 256  # heat maps per image: the largest number of tags in ram_maps/config.pbtxt
 
 
 @dataclass(frozen=True)
@@ -232,3 +233,18 @@ def postprocess(
         tags[row, filled], tags_zh[row, filled] = english[ids], chinese[ids]
         scores[row, filled], tag_ids[row, filled] = row_scores, ids
     return {"tags": tags, "tags_zh": tags_zh, "scores": scores, "tag_ids": tag_ids, "count": count}
+
+
+def choose_for_maps(tag_ids: np.ndarray) -> np.ndarray:
+    """Choose the tags that get a heat map: of each image the highest-scoring ones.
+
+    Args:
+        tag_ids: as `postprocess` returns them, (B, M) int32.
+
+    Returns:
+        Their first `MOST_MAPS` columns; one of padding if there are none, because a TensorRT plan
+        takes no empty tensor.
+    """
+    if not tag_ids.shape[1]:
+        return np.full((len(tag_ids), 1), PADDING_ID, np.int32)
+    return tag_ids[:, :MOST_MAPS]

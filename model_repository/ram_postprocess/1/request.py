@@ -19,7 +19,7 @@ Tensors = Mapping[str, np.ndarray]  # by name; object arrays of bytes for TYPE_S
 
 
 # What clients may set, for proposals.
-INPUTS = ("image", "threshold", "top_k", "exclude", "labels", "labels_zh")
+INPUTS = ("image", "pixels", "threshold", "top_k", "exclude", "labels", "labels_zh")
 # Parameters of the protocols that Triton hands on to the models.
 PROTOCOL_PARAMETERS = re.compile(r"triton_\w+|binary_data_output")
 PATH = re.compile(r"(?:/[^\s/'\":,]+){2,}")
@@ -78,7 +78,7 @@ def read_parameter(model_config: str, name: str, kind: Callable[[str], Value]) -
 def answer_each(
     requests: Sequence[Any],
     answer: Callable[[dict[str, np.ndarray]], Tensors],
-    is_costly: bool = False,
+    began: float | None = None,
 ) -> list:
     """Answer each request on its own: an error fails no other request of the same batch.
 
@@ -86,10 +86,10 @@ def answer_each(
         requests: Triton's.
         answer: makes a request's outputs of its inputs, both by name. A `RequestError` is the
             client's fault, any other exception the server's; clients get one line of text.
-        is_costly: whether to look, before each answer, if anybody still waits for it.
+        began: when the batch came, of `time.monotonic`; None if the answers cost nothing, and need
+            no look, before each, if anybody still waits for it.
     """
-    began = time.monotonic()
-    return [_answer(request, answer, began if is_costly else None) for request in requests]
+    return [_answer(request, answer, began) for request in requests]
 
 
 def require_known(parameters: str) -> None:
