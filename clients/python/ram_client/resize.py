@@ -1,0 +1,1 @@
+../../../model_repository/ram_preprocess/1/resize.py

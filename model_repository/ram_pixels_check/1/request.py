@@ -1,0 +1,1 @@
+../../ram_postprocess/1/request.py
