@@ -82,11 +82,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_repository(parser, "model repository to serve")
     add = parser.add_argument
-    add("--minutes", type=not_negative, default=30.0, help="(%(default)g)")
+    add("--minutes", type=not_negative, default=30.0, help="how long (default: %(default)g)")
     add("--rate", type=not_negative, help="requests/s (default: half of what it answers)")
-    add("--broken", type=not_negative, default=5.0, help="percent of requests (%(default)g)")
-    add("--kill-every", type=not_negative, default=5.0, metavar="MINUTES", help="(%(default)g)")
-    add("--seed", type=positive, default=1, help="(%(default)s)")
+    add(
+        "--broken",
+        type=not_negative,
+        default=5.0,
+        help="percent of requests (default: %(default)g)",
+    )
+    add(
+        "--kill-every",
+        type=not_negative,
+        default=5.0,
+        metavar="MINUTES",
+        help="default: %(default)g",
+    )
+    add("--seed", type=positive, default=1, help="seed of the kills and of the broken requests")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from ram_triton.repository.layout import MODELS as TABLE
 from ram_triton.server import LOOPBACK
 from ram_triton.server.folder import PREFIX
 from ram_triton.server.processes import kill_all_with
@@ -27,9 +28,9 @@ def image(picture_files):
 
 
 class Load:
-    """About 30 requests per second, of three kinds, and what became of them."""
+    """About 40 requests per second, of four kinds, and what became of them."""
 
-    KINDS = (("ram", None), ("ram", ("embedding",)), ("ram_open", None))
+    KINDS = (("ram", None), ("ram", ("embedding",)), ("ram_open", None), ("ram_pixels", None))
 
     def __init__(self, served, image):
         self.answers = defaultdict(list)  # by kind: (status, seconds)
@@ -60,11 +61,9 @@ class Load:
 def is_needed(model, kind):
     """Whether a request of a kind passes through a model."""
     ensemble, outputs = kind
-    if model in ("ram_preprocess", "ram_encoder"):
-        return True
-    if outputs == ("embedding",):
+    if model in ("ram_head", "ram_postprocess") and outputs == ("embedding",):
         return False
-    return model.startswith("ram_open") == (ensemble == "ram_open")
+    return model in TABLE[ensemble].steps
 
 
 @pytest.mark.parametrize(
@@ -72,6 +71,7 @@ def is_needed(model, kind):
     [
         *("ram_preprocess", "ram_encoder", "ram_postprocess", "ram_open_labels"),
         *(slow("ram_head"), slow("ram_open_head"), slow("ram_open_postprocess")),
+        slow("ram_pixels_check"),
     ],
 )
 def test_a_killed_process_of_a_model_is_replaced_and_nobody_else_notices(served, image, model):
@@ -82,7 +82,7 @@ def test_a_killed_process_of_a_model_is_replaced_and_nobody_else_notices(served,
         seconds = served.wait_until_whole(before + 1)
         statuses = [served.ask(ensemble, [image]) for ensemble in ENSEMBLES]
     print(f"{model}: whole after {seconds:.1f} s")
-    assert statuses == ["OK", "OK"]
+    assert statuses == ["OK"] * len(ENSEMBLES)
     assert served.server == server, "the whole server was started again"
     assert len(set(served.stubs(model)) - set(instances)) == len(instances)
     for kind, answers in load.answers.items():
@@ -120,19 +120,20 @@ def test_a_dead_server_starts_again_and_nothing_of_the_old_is_left(served, image
 
 def test_it_ends_in_order_requests_in_flight_are_answered_and_new_ones_refused(served, image):
     """Triton itself fails nearly all of them: it refuses the later steps of an ensemble."""
-    with ThreadPoolExecutor(28) as threads:
+    with ThreadPoolExecutor(32) as threads:
         running = [threads.submit(served.ask, "ram", [image] * 4, 120) for _ in range(24)]
-        running += [threads.submit(served.ask, "ram_open", [image], 120) for _ in range(4)]
+        for model in ("ram_open", "ram_pixels"):
+            running += [threads.submit(served.ask, model, [image], 120) for _ in range(4)]
         while not any(future.done() for future in running):
             time.sleep(0.01)
         served.process.send_signal(signal.SIGTERM)
         late = []
         while served.process.poll() is None:
-            late.append(served.ask("ram", [image], 120))
+            late += [served.ask(model, [image], 120) for model in ("ram", "ram_pixels")]
             time.sleep(0.02)
         statuses = [future.result() for future in running]
-    assert statuses == ["OK"] * 28
-    assert set(late) <= {"OK", "UNAVAILABLE"} and late[-1] == "UNAVAILABLE"
+    assert statuses == ["OK"] * 32
+    assert set(late) <= {"OK", "UNAVAILABLE"} and late[-2:] == ["UNAVAILABLE"] * 2
     assert served.process.returncode == 0
     assert list(served.folder.glob(f"{PREFIX}*")) == []
 

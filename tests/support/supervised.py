@@ -11,11 +11,13 @@ import urllib.request
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from ram_triton.server import LOOPBACK, Ports
 from ram_triton.server.folder import PREFIX
 from ram_triton.server.processes import children, command_line, kill_all_with, stubs
+from ram_triton.server_code import preprocess
 from support.requests_to_ram import infer_inputs, open_inputs
 from tritonclient.utils import InferenceServerException
 
@@ -23,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 READY = "Ctrl-C stops the server.\n"
 WHOLE = 180.0  # seconds, on a busy machine
 DEADLINE = 30.0  # seconds of a request
-ENSEMBLES = ("ram", "ram_open")
+ENSEMBLES = ("ram", "ram_open", "ram_pixels")
 
 
 def slow(value):
@@ -93,7 +95,7 @@ class Served:
         raise AssertionError(f"not whole after {WHOLE:.0f} s: {self.health()}, {self.lines}")
 
     def answers(self, images):
-        """Whether both ensembles answer; a channel whose server was killed waits to connect."""
+        """Whether all ensembles answer; a channel whose server was killed waits to connect."""
         return self.wait_for(lambda: all(self.ask(e, images) == "OK" for e in ENSEMBLES), DEADLINE)
 
     def kill_server(self):
@@ -111,7 +113,9 @@ class Served:
         return state["restarts"] + sum(state["reloads"].values())
 
     def ask(self, model, images, timeout=DEADLINE, outputs=None):
-        inputs = infer_inputs(images) if model == "ram" else open_inputs(images, ["tag 1"])
+        if model == "ram_pixels":
+            images = np.stack([preprocess(image, 96) for image in images])
+        inputs = open_inputs(images, ["tag 1"]) if model == "ram_open" else infer_inputs(images)
         requested = outputs and [grpc.InferRequestedOutput(name) for name in outputs]
         try:
             self.client.infer(model, inputs, outputs=requested, client_timeout=timeout)

@@ -6,15 +6,21 @@ fixes the batch at max_batch_size and refuses every other one, so it cannot serv
 dynamically.
 """
 
+import contextlib
+import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
-import openvino
 import triton_python_backend_utils as pb_utils
-from on_cpu import PRECISION, chosen_properties, compile_for_cpu, precision_of
 
 DEFAULT_FILENAME = "model.xml"
+# A model whose config has this is loaded when it is first asked: until then it takes hardly any
+# memory, and no time of the server's start.
+LOAD, LATE = "load", "first request"
+# Of whoever started the server: a model that was loaded late leaves a file of its name there.
+FOLDER = os.environ.get("RAM_SERVER_FOLDER")
 # If a file is missing that only some builds write.
 REMEDIES = {"int8.xml": "run 'make model' with INT8=DIR, or name model.onnx in configs/cpu.pbtxt"}
 
@@ -27,23 +33,37 @@ class TritonPythonModel:
     """Runs one OpenVINO or ONNX model on the CPU."""
 
     def initialize(self, args):
-        """Compile the model with the properties that its config sets."""
+        """Find the model, and load it unless its config says later."""
         config = json.loads(args["model_config"])
-        parameters = {k: v["string_value"] for k, v in config.get("parameters", {}).items()}
+        self.parameters = {k: v["string_value"] for k, v in config.get("parameters", {}).items()}
         filename = config.get("default_model_filename") or DEFAULT_FILENAME
-        path = Path(args["model_repository"]) / args["model_version"] / filename
-        if not path.is_file():
+        self.name = args["model_name"]
+        self.path = Path(args["model_repository"]) / args["model_version"] / filename
+        if not self.path.is_file():
             remedy = REMEDIES.get(filename, "run 'make model' first")
-            raise pb_utils.TritonModelException(f"{path} is missing: {remedy}")
-        properties = chosen_properties(parameters)
-        self.model = compile_for_cpu(path, properties)
+            raise pb_utils.TritonModelException(f"{self.path} is missing: {remedy}")
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
+        self.count = load_count(self.path.with_name("backlog.py"))
+        self.model = None
+        if self.parameters.get(LOAD) != LATE:
+            self.load()
+
+    def load(self):
+        """Compile the model with the properties that its config sets."""
+        from on_cpu import (  # it imports OpenVINO, half a second of a processor
+            PRECISION,
+            chosen_properties,
+            compile_for_cpu,
+            precision_of,
+        )
+
+        properties = chosen_properties(self.parameters)
+        self.model = compile_for_cpu(self.path, properties)
         self.warm_up()
         why = "as its config says" if PRECISION in properties else "the best of this processor"
         pb_utils.Logger.log_info(
-            f"{args['model_name']}: {filename} runs on the CPU in {precision_of(self.model)} "
-            f"({why})"
+            f"{self.name}: {self.path.name} runs on the CPU in {precision_of(self.model)} ({why})"
         )
 
     def warm_up(self):
@@ -67,9 +87,14 @@ class TritonPythonModel:
     def execute(self, requests):
         """Run all requests as one batch: the dynamic batcher has made them fit together."""
         try:
+            if self.model is None:
+                if FOLDER:
+                    Path(FOLDER, self.name).touch()
+                self.load()
             feeds, sizes = gather(requests, self.inputs)
             self.check(feeds)
-            results = self.model(feeds)
+            with self.count(sum(sizes)):
+                results = self.model(feeds)
         except ShapeError as error:
             return fail(requests, str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:  # one that left `execute` would be sent with its traceback
@@ -87,9 +112,19 @@ class TritonPythonModel:
         """Raise `ShapeError` if an input does not have the shape that the model takes."""
         for name, array in feeds.items():
             takes = self.model.input(name).partial_shape
-            if not takes.compatible(openvino.PartialShape(list(array.shape))):
+            if not takes.compatible(type(takes)(list(array.shape))):
                 sizes = ("?" if size.is_dynamic else str(size) for size in takes)
                 raise ShapeError(f"{name}: {array.shape}, the model takes ({', '.join(sizes)})")
+
+
+def load_count(module):
+    """Return what counts a batch's rows while it runs: the model's own, if it has such a file."""
+    if not module.is_file():
+        return lambda rows: contextlib.nullcontext()
+    spec = importlib.util.spec_from_file_location(module.stem, module)
+    backlog = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(backlog)
+    return backlog.Encoder().taking
 
 
 def fail(requests, message, code):

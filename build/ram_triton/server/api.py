@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import math
 import struct
 import time
 import urllib.error
@@ -14,7 +15,7 @@ from typing import Any
 from ram_triton.errors import ServerError
 from ram_triton.server.access import HEADER
 
-RAM, RAM_OPEN = "ram", "ram_open"
+RAM, RAM_OPEN, RAM_PIXELS = "ram", "ram_open", "ram_pixels"
 SUCCESSES = "nv_inference_request_success"
 MARK_BYTES = 24
 SHOWN = 200  # characters of a server's message
@@ -54,31 +55,48 @@ class Api:
         metrics: URL of its metrics.
         key: of its restricted APIs.
         label: a tag of its vocabulary, for requests to `ram_open`.
+        image_size: side of its model's square, in pixels, for requests to `ram_pixels`.
     """
 
-    def __init__(self, http: str, metrics: str, key: str, label: str = "-") -> None:
+    def __init__(
+        self, http: str, metrics: str, key: str, label: str = "-", image_size: int = 0
+    ) -> None:
         """Connects per request."""
-        self.http, self.metrics, self.key, self.label = http, metrics, key, label
+        self.http, self.metrics, self.key = http, metrics, key
+        self.label, self.image_size = label, image_size
 
-    def ask(self, model: str, timeout: float, image: bytes | None = None) -> tuple[Outcome, str]:
+    def ask(
+        self, model: str, timeout: float, image: bytes | None = None, maps: bool = False
+    ) -> tuple[Outcome, str]:
         """Have a small picture tagged.
 
         Args:
-            model: `RAM` or `RAM_OPEN`.
+            model: `RAM`, `RAM_OPEN` or `RAM_PIXELS`.
             timeout: seconds.
-            image: another picture.
+            image: another picture. As pixels its text is sent, with the mark at the beginning.
+            maps: whether to ask for heat maps too.
 
         Returns:
             The outcome, and what the server says if it did not answer.
         """
         text = base64.b64encode(image or picture()).decode()
-        inputs = [{"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]
+        inputs: list[dict[str, Any]] = []
+        raw = b""
+        if model == RAM_PIXELS:
+            shape = [1, self.image_size, self.image_size, 3]
+            raw = text.encode().ljust(math.prod(shape), b"\0")
+            size = {"binary_data_size": len(raw)}
+            inputs.append({"name": "pixels", "shape": shape, "datatype": "UINT8"})
+            inputs[0]["parameters"] = size
+        else:
+            inputs.append({"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [text]})
         if model == RAM_OPEN:
             label = {"name": "labels", "shape": [1], "datatype": "BYTES", "data": [self.label]}
             inputs.append(label)
-        body = {"inputs": inputs, "outputs": [{"name": "count"}]}
+        outputs = ["count", "maps"] if maps else ["count"]
+        body = {"inputs": inputs, "outputs": [{"name": name} for name in outputs]}
         try:
-            self._post(f"/v2/models/{model}/infer", body, timeout)
+            self._post(f"/v2/models/{model}/infer", body, timeout, raw)
         except urllib.error.HTTPError as error:
             reason = _text(error)
             if error.code == http.client.SERVICE_UNAVAILABLE:
@@ -130,9 +148,13 @@ class Api:
             raise ServerError(f"{model} could not be loaded again: {error}") from error
         return time.monotonic() - start
 
-    def _post(self, path: str, body: Any, timeout: float) -> None:
-        url, data = f"http://{self.http}{path}", json.dumps(body).encode()
-        request = urllib.request.Request(url, data, {HEADER: self.key})
+    def _post(self, path: str, body: Any, timeout: float, raw: bytes = b"") -> None:
+        """Send JSON, and the bytes of a tensor that it describes."""
+        url, text = f"http://{self.http}{path}", json.dumps(body).encode()
+        headers = {HEADER: self.key}
+        if raw:
+            headers["Inference-Header-Content-Length"] = str(len(text))
+        request = urllib.request.Request(url, text + raw, headers)
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             answer.read()
 

@@ -7,12 +7,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from ram_triton.server.api import MARK_BYTES, RAM, RAM_OPEN, Api, Outcome, picture
+from ram_triton.repository.layout import MODELS
+from ram_triton.server.api import (
+    MARK_BYTES,
+    RAM,
+    RAM_OPEN,
+    RAM_PIXELS,
+    Api,
+    Outcome,
+    picture,
+)
 
-# The steps that refuse while a file of their name is in the folder, and by which variable they find
-# it: model_repository/ram_preprocess/1/draining.py.
-VARIABLE = "RAM_DRAIN_FOLDER"
-FIRST_STEP, OPEN_STEP = "ram_preprocess", "ram_open_labels"
+# The steps that refuse while a file of their name is in the server's folder:
+# model_repository/ram_preprocess/1/draining.py.
+FIRST_STEP = "ram_preprocess"
+OWN_STEPS = {RAM_OPEN: "ram_open_labels", RAM_PIXELS: "ram_pixels_check"}  # before or instead
+# Steps of which a file there shows that they were ever asked: build/backends/ram_openvino.
+MAP_MODELS = [model.name for model in MODELS.values() if model.makes_maps]
 SHORTEST = 0.1  # seconds
 ROUNDS = 2  # of the last pictures: steps with several processes may overtake
 
@@ -41,7 +52,9 @@ def drain(
         outcome = Outcome.REFUSED  # by a full queue
         while outcome is Outcome.REFUSED and time.monotonic() < until and not is_over():
             left = max(until - time.monotonic(), SHORTEST)
-            outcome, _ = api.ask(model, left, picture(mark))
+            # Heat maps last, and come from a step that no request had to ask for.
+            maps = any((folder / name).exists() for name in MAP_MODELS)
+            outcome, _ = api.ask(model, left, picture(mark), maps)
             if outcome is Outcome.REFUSED:
                 time.sleep(SHORTEST)
 
@@ -54,8 +67,10 @@ def drain(
 
     # A queue that is full of new requests may not take the picture before those are refused.
     send(ensembles, time.monotonic() + seconds / 3)
-    if RAM_OPEN in ensembles:
-        (folder / OPEN_STEP).write_bytes(refused)
+    own = [OWN_STEPS[model] for model in ensembles if model in OWN_STEPS]
+    for step in own:
+        (folder / step).write_bytes(refused)
+    if own:
         send(ensembles)  # what ram_open's first step let through reaches the next
     (folder / FIRST_STEP).write_bytes(refused)
     for _ in range(ROUNDS):

@@ -6,12 +6,15 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 from ram_triton.server.processes import kill_all_with, start_time
+from ram_triton.server.stopping import SIGNALS
 
 PREFIX = "ram-triton-"
+VARIABLE = "RAM_SERVER_FOLDER"  # by which the Python models find it
 OWNER = "owner.json"
 SHARED_MEMORY = Path("/dev/shm")
 PLAIN_PATH = re.compile(r"[A-Za-z0-9._/+-]+")  # what the Python backend's stub takes as a path
@@ -83,5 +86,10 @@ def _is_running(process: int, started: int | None) -> bool:
 
 def _base() -> Path:
     """Return where temporary folders go that the Python backend takes."""
-    usual = tempfile.gettempdir()
+    # Python makes a file in it, to see if it can, and removes it: Ctrl-C would leave it behind.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        usual = tempfile.gettempdir()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return Path(usual if PLAIN_PATH.fullmatch(usual) else "/tmp")

@@ -17,8 +17,7 @@ from ram_triton.errors import ServerError
 from ram_triton.files import short
 from ram_triton.repository.layout import CPU
 from ram_triton.server import access
-from ram_triton.server.drain import VARIABLE
-from ram_triton.server.folder import ServerFolder
+from ram_triton.server.folder import VARIABLE, ServerFolder
 from ram_triton.server.installation import Installation
 from ram_triton.server.log import LineWriter, LogReader, StartLog
 from ram_triton.server.ports import LOOPBACK, Ports

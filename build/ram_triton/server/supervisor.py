@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ram_triton.errors import ServerError
-from ram_triton.repository.layout import VOCABULARY
-from ram_triton.server.api import RAM, RAM_OPEN, Api, Outcome
+from ram_triton.repository.layout import PREPROCESSING, VOCABULARY
+from ram_triton.server.api import RAM, RAM_OPEN, RAM_PIXELS, Api, Outcome
 from ram_triton.server.canary import INTERVAL as CANARY_INTERVAL
 from ram_triton.server.canary import LONGEST, Canary
 from ram_triton.server.drain import drain
@@ -122,15 +122,18 @@ class Supervisor:
         """See a started server through; returns what went wrong, None after an end in order."""
         if not self.server.wait_until_ready(stopped=self.stopping.asked):
             return None
-        ensembles = [model for model in (RAM, RAM_OPEN) if model in self.server.models()]
+        models = self.server.models()
+        ensembles = [model for model in (RAM, RAM_OPEN, RAM_PIXELS) if model in models]
         server = self.server
-        api = Api(server.http, server.metrics, server.key, self._label())
+        api = Api(server.http, server.metrics, server.key, self._label(), self._image_size())
         begin = time.monotonic()
         outcome, reason = api.ask(RAM, LONGEST)
         quickest = time.monotonic() - begin
         if outcome in (Outcome.FAILED, Outcome.SILENT) and not server.ended:
             raise ServerError(f"tritonserver is ready, but {RAM} {outcome.value}: {reason}")
-        canary = Canary(api, ensembles, quickest, self.policy.canary)
+        # The steps of ram_pixels are those of ram, but for one that hardly computes.
+        asked = [model for model in ensembles if model != RAM_PIXELS]
+        canary = Canary(api, asked, quickest, self.policy.canary)
         watch = Watch(server, api, canary, self.health, self.say, self.policy.can_reload)
         self.health.state = "ready"
         ready()
@@ -154,6 +157,14 @@ class Supervisor:
             return str(tags[0]["tag"])
         except (OSError, ValueError, LookupError, TypeError):
             return "-"
+
+    def _image_size(self) -> int:
+        """Return the side of the model's square, in pixels."""
+        try:
+            text = (self.server.repository / PREPROCESSING).read_text(encoding="utf-8")
+            return int(json.loads(text)["image_size"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return 0
 
     _announced: bool = field(default=False, init=False, repr=False)
     _restarted: float = field(default=0.0, init=False, repr=False)

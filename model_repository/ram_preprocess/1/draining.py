@@ -1,18 +1,17 @@
 """Refuses new requests while the server ends in order, in the first step of each ensemble.
 
 Triton itself refuses an ensemble's later steps as soon as it is told to stop, and so fails what it
-has begun. Whoever starts it names a folder in RAM_DRAIN_FOLDER and, before telling it, puts a file
+has begun. Whoever starts it names a folder in RAM_SERVER_FOLDER and, before telling it, puts a file
 of the step's name into it. The file contains a mark; an image that has it is let through, so that
 the starter sees when the requests before it are answered.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .backlog import FOLDER
 from .request import UnavailableError
 
-FOLDER = os.environ.get("RAM_DRAIN_FOLDER")
 MARKED = 256  # bytes at an image's beginning that may have the mark
 
 
