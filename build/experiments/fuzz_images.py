@@ -48,8 +48,12 @@ class Outcome:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("folder", type=Path, nargs="?", help="folder of files to mutate too")
-    parser.add_argument("--seconds", type=positive, default=60, help="how long (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the mutations (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=positive, default=60, help="how long (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the mutations (default: %(default)s)"
+    )
     parser.add_argument("--keep", type=Path, help="folder for what is found")
 
 

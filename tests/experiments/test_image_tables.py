@@ -25,3 +25,10 @@ def test_resizing_is_measured_with_and_without_the_resizer(capsys, monkeypatch):
     assert resizing.resizing.RESIZER is not None
     for *_, largest in rows(capsys):
         assert int(largest.rstrip(" |")) <= 1
+
+
+def test_what_the_resizer_changes_is_reported_of_scores_and_tags(repository, picture_files, capsys):
+    options = ["--tags", str(repository), str(picture_files[0].parent)]
+    assert run_module("experiments.resizing", resizing, options) == 0
+    assert f"{len(picture_files)} pictures" in capsys.readouterr().out
+    assert resizing.resizing.RESIZER is not None

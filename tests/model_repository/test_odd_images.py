@@ -54,12 +54,30 @@ HUGE = zlib.compress(bytes(3 * 2**20))
         chunk(b"fcTL", bytes(3)),
         chunk(b"eXIf", b"II", crc=3),
         chunk(b"tRNS", bytes(99), crc=4),
+        chunk(b"tRNS", bytes(99)),
+        chunk(b"tRNS", b""),
         chunk(b"vpAg", b"unknown") * 50,
     ],
 )
 def test_a_pngs_metadata_may_be_damaged_unknown_or_huge(odd, photo, encode):
     encoded = encode(photo)
     near(with_chunks(encoded, odd), encoded, 0)
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        lambda colours: [colours, chunk(b"tRNS", bytes(3))],
+        lambda colours: [colours, chunk(b"tRNS", b"")],
+        lambda colours: [chunk(b"tRNS", bytes(2)), colours],
+        lambda colours: [colours, chunk(b"IDAT", b""), chunk(b"tRNS", bytes(2))],
+    ],
+    ids=["more than colours", "none", "before the colours", "after pixels"],
+)
+def test_transparency_that_a_palette_cannot_have_is_ignored(chunks):
+    rows = [bytes([0, 1] * 4)] * 8
+    colours = chunk(b"PLTE", bytes([200, 30, 40, 10, 20, 30]))
+    near(png(8, 3, 8, rows, *chunks(colours)), png(8, 3, 8, rows, colours), 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The served ensemble `ram_open`: requests that bring their own tags, here names that are known."""
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,23 +7,11 @@ import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
 from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess, select
 from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, statistics, tags_of
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 ALL = [f"tag {index}" for index in range(40)]
-
-
-@pytest.fixture
-def client(server):
-    with grpc.InferenceServerClient(server.grpc) as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
-def pictures(picture_files):
-    return [path.read_bytes() for path in picture_files]
 
 
 def refusal(client, images, labels, **options):
@@ -225,10 +212,3 @@ def test_the_encoder_is_rams_own(server, client, pictures):
     before = inferences("ram_encoder"), inferences("ram_head")
     ask_open(client, pictures[:2], ["tag 1"])
     assert (inferences("ram_encoder"), inferences("ram_head")) == (before[0] + 2, before[1])
-
-
-def test_a_repository_of_before_is_served_without_it(copied, pictures):
-    for name in ("ram_open", "ram_open_labels", "ram_open_head", "ram_open_postprocess"):
-        shutil.rmtree(copied / name)
-    with TritonServer(copied) as server, grpc.InferenceServerClient(server.grpc) as client:
-        assert ask(client, pictures[:1], threshold=0)["count"] == 40

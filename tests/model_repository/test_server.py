@@ -6,27 +6,16 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
-import tritonclient.grpc as grpc
 from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.server_code import TagOptions, preprocess, select, sigmoid
-from support.requests_to_ram import ask, infer_inputs, statistics, tags_of
+from support.requests_to_ram import ask, infer_inputs, runs, statistics, tags_of
 from tritonclient.utils import InferenceServerException
 
 MAX_BATCH = 32
-
-
-@pytest.fixture
-def client(server):
-    with grpc.InferenceServerClient(server.grpc) as connected:
-        yield connected
-
-
-@pytest.fixture(scope="module")
-def pictures(picture_files):
-    return [path.read_bytes() for path in picture_files]
 
 
 @pytest.fixture
@@ -78,12 +67,12 @@ def test_any_selection_of_outputs_can_be_requested(client, pictures, outputs):
 
 
 def test_a_request_for_the_embedding_alone_does_not_run_the_head(server, client, pictures):
-    def head_inferences():
-        return statistics(server, client, "ram_head").inference_count
+    def runs_head(*outputs):
+        ask_once = partial(ask, client, pictures[:1], outputs=outputs)
+        return runs(server, client, ["ram_head"], ask_once)
 
-    before = head_inferences()
-    ask(client, pictures[:1], outputs=("embedding",))
-    assert head_inferences() == before
+    assert not runs_head("embedding")
+    assert runs_head("embedding", "tags")
 
 
 def test_options_are_applied(client, pictures, vocabulary, expected_logits):

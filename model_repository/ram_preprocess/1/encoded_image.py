@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from .request import RequestError, read_parameter
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-HEIC_IS_READ = find_spec("pillow_heif") is not None  # an option: see docs/images.md
-if HEIC_IS_READ:
+# An option: see docs/images.md. Of two packages with one interface the first has decoders alone.
+HEIC_PACKAGE = next(filter(find_spec, ("pi_heif", "pillow_heif")), None)
+if HEIC_PACKAGE:
     FORMATS += ("HEIF",)
 SEND = f"send {', '.join(FORMATS)}"
 NOT_AN_IMAGE = f"not an image of a known format ({', '.join(FORMATS)}), as bytes or base64 text"
@@ -131,7 +132,7 @@ def _find_format(encoded: bytes) -> str | None:
         brands = [encoded[place : place + 4] for place in (8, *range(16, 64, 4))]
         found = [BRANDS[brand] for brand in brands if brand in BRANDS]
         name = found[0] if found else "an ISO media file"
-        return "HEIC" if name == "HEIF" and not HEIC_IS_READ else name
+        return "HEIC" if name == "HEIF" and not HEIC_PACKAGE else name
     for start, name in FOREIGN.items():
         if encoded.startswith(start):
             return name

@@ -2,9 +2,11 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 from .decoder import Decoder
+from .door import Door
 from .draining import read_mark, refuse_without
 from .encoded_image import ImageLimits
 from .preprocess import preprocess_batch
@@ -20,17 +22,24 @@ class TritonPythonModel:
         self.limits = ImageLimits.read(args["model_config"])
         variant = json.loads(Path(__file__).with_name("variant.json").read_text())
         self.image_size = variant["image_size"]
+        self.door = Door()
         self.decoder = Decoder(self.image_size, self.limits)
 
     def execute(self, requests):
         """Answer a batch of requests."""
         self.mark = read_mark("ram_preprocess")
-        return answer_each(requests, self.answer, is_costly=True)
+        began = time.monotonic()
+        return self.door.pass_on(
+            requests,
+            lambda: answer_each(requests, self.answer, began),
+            is_last=self.mark is not None,
+        )
 
     def answer(self, inputs):
         """Return the pixels of one request's images."""
         images = inputs["image"][:, 0]
         refuse_without(self.mark, images)
+        self.door.require_room()
         preprocess_one = self.decoder.preprocess
         return {"pixels": preprocess_batch(images, self.image_size, self.limits, preprocess_one)}
 

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from io import BytesIO
 from math import ceil
 
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffTags, UnidentifiedImageError
 
 from .bmp import is_unusual_bmp, read_bmp
-from .encoded_image import FORMATS, ImageError, ImageLimits, unwrap
+from .encoded_image import FORMATS, HEIC_PACKAGE, ImageError, ImageLimits, unwrap
 from .resize import resize
 from .structure import Structure, damaged, examine, still_exif, with_transparency
 from .tiff import is_for_pillow, read_tiff
@@ -130,9 +131,7 @@ def _open(structure: Structure) -> Image.Image:
             if large is not None:
                 return large
         if name == "HEIF":
-            import pillow_heif
-
-            pillow_heif.register_heif_opener(thumbnails=False)
+            import_module(HEIC_PACKAGE).register_heif_opener(thumbnails=False)
         image = Image.open(BytesIO(structure.encoded), formats=FORMATS)
     if image.size[0] * image.size[1] > structure.pixels:
         raise ImageError(f"the {name} is truncated or damaged (two different sizes)")
@@ -277,7 +276,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ImageError: the pixels have no defined brightness range.
     """
     if image.mode in ("I", "F"):
-        raise ImageError("its 32-bit pixels have no defined brightness range, save it with 8 or 16")
+        raise ImageError(
+            "its 32-bit pixels have no defined brightness range; save it with 8 or 16 bits"
+        )
     if image.mode.startswith("I;"):
         image = _scale_grey(image)
     if image.has_transparency_data:

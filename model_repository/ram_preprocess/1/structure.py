@@ -35,6 +35,7 @@ SPATIAL = re.compile(rb"\0\0\0\x14ispe")  # a box with width and height
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}
+COLOURS = {0: 2, 2: 6}  # bytes of the transparent colour of a PNG's greys, and of its RGB
 TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 TIFF_SIZES |= {13: 4, 16: 8, 17: 8, 18: 8}
 TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -202,7 +203,7 @@ def _walk_png(data: bytes, limits: ImageLimits) -> Structure:
     if not data.startswith(PNG_START):
         raise ImageError(damaged("PNG"))
     kept, place, chunks, pixels, exif = [PNG_START], len(PNG_START), 0, False, False
-    width = height = 0
+    width = height = palette = 0
     while place + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, place)
         if name == b"IEND":
@@ -216,7 +217,9 @@ def _walk_png(data: bytes, limits: ImageLimits) -> Structure:
             check_size(width, height, limits)
         if name in PNG_CHUNKS:
             part = data[place:end]
-            if name == b"tRNS" and part != _chunk(name, part[8:-4]):
+            if name == b"PLTE":
+                palette = length // 3
+            if name == b"tRNS" and (pixels or not _is_transparency(part, data[25], palette)):
                 part = b""  # a damaged one is not a reason to refuse the picture
             elif end > len(data):
                 part = _chunk(name, part[8:])  # cut short; perhaps all pixels are there
@@ -236,6 +239,15 @@ def _walk_png(data: bytes, limits: ImageLimits) -> Structure:
     if not width:
         raise ImageError(damaged("PNG"))
     return Structure("PNG", width, height, b"".join([*kept, PNG_END]))
+
+
+def _is_transparency(part: bytes, colour_type: int, palette: int) -> bool:
+    """Whether a PNG's tRNS is what its colours have: libpng passes over others, as browsers do."""
+    length = len(part) - 12
+    whole = part == _chunk(b"tRNS", part[8:-4])
+    if colour_type == 3:
+        return whole and 0 < length <= palette
+    return whole and COLOURS.get(colour_type) == length
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:

@@ -186,5 +186,5 @@ def _white(samples: np.ndarray, bits: int, formats: set[int], tags: Tags) -> flo
         if bits <= 16 or float(samples.max()) > white / 256:
             return white
     raise ImageError(
-        f"its {bits}-bit pixels have no defined brightness range, save it with 8 or 16"
+        f"its {bits}-bit pixels have no defined brightness range; save it with 8 or 16 bits"
     )
