@@ -2,6 +2,7 @@
 
 import json
 
+FIRST_WAIT = "0.2s"  # then twice as long each time, give or take a fifth
 MAX_RETRIES = 4  # gRPC makes no more than five attempts
 # The budget of retries, which all calls to a server share: an UNAVAILABLE takes one of its tokens,
 # an answer gives back a tenth, and nothing is repeated while half of them or more are gone. Half of
@@ -12,12 +13,14 @@ TOKENS_PER_ANSWER = 0.1
 
 
 def channel_arguments(retries: int) -> list[tuple[str, object]]:
-    """Channel arguments that let gRPC itself repeat inference calls that end in UNAVAILABLE.
+    """Channel arguments that let gRPC itself repeat calls that end in UNAVAILABLE.
+
+    Of these the calls for an inference, and for a model's metadata, which may precede the first.
 
     That is what an unreachable server, a full queue and a model that is not loaded answer, and the
-    request did nothing. gRPC waits 0.2 s, then twice as long each time, give or take a fifth, and
-    a call's deadline covers all attempts. `retries` is 0..4. The budget is gRPC's retry throttling:
-    once it is used up, a call fails at its first UNAVAILABLE.
+    request did nothing. A call's deadline covers all attempts and the waits between them. `retries`
+    is 0..4. The budget is gRPC's retry throttling: once it is used up, a call fails at its first
+    UNAVAILABLE.
     """
     if not 0 <= retries <= MAX_RETRIES:
         raise ValueError(f"retries: {retries} is not in 0..{MAX_RETRIES}")
@@ -32,14 +35,17 @@ def channel_arguments(retries: int) -> list[tuple[str, object]]:
     if retries:
         policy = {
             "maxAttempts": retries + 1,
-            "initialBackoff": "0.2s",
+            "initialBackoff": FIRST_WAIT,
             "maxBackoff": "2s",
             "backoffMultiplier": 2,
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
-        method = {"service": "inference.GRPCInferenceService", "method": "ModelInfer"}
+        methods = [
+            {"service": "inference.GRPCInferenceService", "method": method}
+            for method in ("ModelInfer", "ModelMetadata")
+        ]
         config = {
-            "methodConfig": [{"name": [method], "retryPolicy": policy}],
+            "methodConfig": [{"name": methods, "retryPolicy": policy}],
             "retryThrottling": {"maxTokens": TOKENS, "tokenRatio": TOKENS_PER_ANSWER},
         }
         arguments += [

@@ -1,6 +1,9 @@
 """The synchronous client."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import closing
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +13,8 @@ from tritonclient.utils import InferenceServerException
 
 from . import errors, protocol
 from .channel import channel_arguments
-from .image import ImageLike, encode
+from .concurrency import in_batches, run_in_order
+from .image import Content, ImageLike, are_pixels, contents
 from .tag import Tag
 from .tls import FilePath, Tls, find_problem, metadata
 
@@ -52,6 +56,9 @@ class RamClient:
         self.model = model
         self._tls = Tls.choose(tls, tls_ca, tls_cert, tls_key)
         self._headers = metadata(headers)
+        self._image_size: int | None = None
+        self._is_size_known = False
+        self._size_lock = threading.Lock()
         self._triton = InferenceServerClient(
             server,
             creds=self._tls.credentials() if self._tls else credentials,
@@ -62,23 +69,38 @@ class RamClient:
         self,
         image: ImageLike,
         *,
+        bgr: bool = False,
         threshold: float | None = None,
         top_k: int | None = None,
         exclude: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
+        where: bool = False,
     ) -> list[Tag]:
         """The things in `image`, highest score first; an empty list if there is nothing.
 
-        image: a path, the bytes of an encoded image (or its base64 or data: URL text, as bytes), or
-            a Pillow image, which is sent as PNG: several times a JPEG's size, so prefer its path.
+        image: a path, the bytes of an encoded image (or its base64 or data: URL text, as bytes), a
+            Pillow image, or an array of pixels: height x width x 3 uint8, RGB, numpy's or a tensor
+            in the computer's own memory. Arrays and Pillow images are squashed here to the model's
+            square, as the server does it, and sent as pixels. As PNG, several times a JPEG's size,
+            go Pillow images with transparency or 16-bit greys, and all if there are `labels`, or
+            if the server has no model for pixels.
+        bgr: whether the channels of arrays are blue, green, red, as OpenCV's; other images are
+            what they are.
         threshold: in [0, 1], the score a tag must exceed; replaces the tags' own thresholds.
         top_k: maximum number of tags; 0 means no limit.
         exclude: tags to leave out, by English or Chinese name.
         labels: look only for these, by name; the server refuses names that neither its tag list
             nor its text encoder, if it has one, knows.
+        where: whether to find out where in the image each of them is: `Tag.heatmap`, `Tag.box`.
         """
         (tags,) = self.tag_batch(
-            [image], threshold=threshold, top_k=top_k, exclude=exclude, labels=labels
+            [image],
+            bgr=bgr,
+            threshold=threshold,
+            top_k=top_k,
+            exclude=exclude,
+            labels=labels,
+            where=where,
         )
         return tags
 
@@ -86,37 +108,86 @@ class RamClient:
         self,
         images: Sequence[ImageLike],
         *,
+        bgr: bool = False,
         threshold: float | None = None,
         top_k: int | None = None,
         exclude: str | Iterable[str] | None = None,
         labels: str | Iterable[str] | None = None,
+        where: bool = False,
     ) -> list[list[Tag]]:
         """The tags of each of `images`, sent as one request and settings as in `tag`.
 
         One bad image fails the whole request, and so do more images than the server's largest batch
-        (InvalidRequest).
+        (InvalidRequest). If there are files, or bytes, among the images, all are sent encoded,
+        arrays as PNG.
         """
-        if not images:
-            return []
-        request = protocol.tag_request(
-            [encode(image) for image in images],
-            model=self.model,
-            threshold=threshold,
-            top_k=top_k,
-            exclude=exclude,
-            labels=labels,
-        )
-        return protocol.read_tags(self._infer(request))
+        settings = protocol.settings(threshold, top_k, exclude, labels, where)
+        return self._tag(list(images), bgr, settings, self._infer)
 
-    def embed(self, image: ImageLike) -> protocol.Array:
+    def tag_frames(
+        self,
+        frames: Iterable[ImageLike],
+        *,
+        concurrency: int = 8,
+        batch: int = 1,
+        bgr: bool = False,
+        threshold: float | None = None,
+        top_k: int | None = None,
+        exclude: str | Iterable[str] | None = None,
+        labels: str | Iterable[str] | None = None,
+        where: bool = False,
+    ) -> Generator[list[Tag], None, None]:
+        """The tags of each frame, in the order of the frames; settings as in `tag`.
+
+        frames: of a video, a camera, a data loader: read in the caller's thread, and no further
+            ahead than `concurrency` requests need.
+        concurrency: requests in flight at once.
+        batch: frames per request. More than one is more throughput, at most the server's largest
+            batch (32); a result then waits for the frames that complete its batch.
+
+        An error is raised in its turn, after the tags of the frames before it. Closing the
+        generator cancels the requests in flight.
+        """
+        settings = protocol.settings(threshold, top_k, exclude, labels, where)
+        calls = _Calls(self._triton)
+
+        def infer(request: dict[str, Any]) -> InferResult:
+            return self._infer(request, calls.infer)
+
+        def tag(images: list[ImageLike]) -> tuple[list[list[Tag]], errors.RamError | None]:
+            """The tags of the frames before the first bad one, and its error."""
+            try:
+                return self._tag(images, bgr, settings, infer), None
+            except errors.RamError as error:
+                if len(images) == 1 or not errors.is_of_one_image(error):
+                    return [], error
+            tags: list[list[Tag]] = []
+            for image in images:
+                alone, error_of_one = tag([image])
+                if error_of_one:
+                    return tags, error_of_one
+                tags += alone
+            return tags, None
+
+        batches = in_batches(frames, batch)
+        with closing(run_in_order(tag, batches, concurrency, calls.cancel)) as answers:
+            for tags, error in answers:
+                yield from tags
+                if error:
+                    raise error
+
+    def embed(self, image: ImageLike, *, bgr: bool = False) -> protocol.Array:
         """The image's embedding: float32 (D,), D being 512 for the published models."""
-        embedding: protocol.Array = self.embed_batch([image])[0]
+        embedding: protocol.Array = self.embed_batch([image], bgr=bgr)[0]
         return embedding
 
-    def embed_batch(self, images: Sequence[ImageLike]) -> protocol.Array:
+    def embed_batch(self, images: Sequence[ImageLike], *, bgr: bool = False) -> protocol.Array:
         """The embeddings of one or more `images`, sent as one request: float32 (B, D)."""
-        request = protocol.embedding_request([encode(image) for image in images], model=self.model)
-        return protocol.read_embeddings(self._infer(request))
+
+        def request(sent: Sequence[Content]) -> dict[str, Any]:
+            return protocol.embedding_request(sent, model=self.model)
+
+        return protocol.read_embeddings(self._send(list(images), bgr, request, self._infer))
 
     def is_ready(self) -> bool:
         """Whether the server has the model loaded; Unavailable or Timeout if none answers."""
@@ -146,9 +217,65 @@ class RamClient:
         """Close the connection."""
         self.close()
 
-    def _infer(self, request: dict[str, Any]) -> InferResult:
+    def _tag(
+        self,
+        images: list[ImageLike],
+        bgr: bool,
+        settings: dict[str, Any],
+        infer: Callable[[dict[str, Any]], InferResult],
+    ) -> list[list[Tag]]:
+        if not images:
+            return []
+
+        def request(sent: Sequence[Content]) -> dict[str, Any]:
+            return protocol.tag_request(sent, model=self.model, **settings)
+
+        takes_pixels = settings["labels"] is None
+        with protocol.asking_for_maps():
+            return protocol.read_tags(self._send(images, bgr, request, infer, takes_pixels))
+
+    def _send(
+        self,
+        images: list[ImageLike],
+        bgr: bool,
+        request: Callable[[Sequence[Content]], dict[str, Any]],
+        infer: Callable[[dict[str, Any]], InferResult],
+        takes_pixels: bool = True,
+    ) -> InferResult:
+        """Send images, as pixels if they are; once more if the server has another size by now."""
+        as_pixels = bool(images) and takes_pixels and are_pixels(images)
+        size = self._find_image_size() if as_pixels else None
         try:
-            return self._triton.infer(
+            return infer(request(contents(images, size, bgr)))
+        except errors.RamError as error:
+            if size is None or not protocol.is_about_pixels(error, self.model):
+                raise
+        self._is_size_known = False
+        return infer(request(contents(images, self._find_image_size(), bgr)))
+
+    def _find_image_size(self) -> int | None:
+        """The side of the model's square, asked once; None if the server takes no pixels."""
+        with self._size_lock:
+            if not self._is_size_known:
+                try:
+                    metadata = self._triton.get_model_metadata(
+                        self.model + protocol.SIZE_SUFFIX,
+                        headers=self._headers,
+                        client_timeout=self.timeout,
+                    )
+                    self._image_size = protocol.read_image_size(metadata)
+                except InferenceServerException as error:
+                    if not errors.is_unsupported(error):
+                        raise self._translated(error) from error
+                    self._image_size = None
+                self._is_size_known = True
+            return self._image_size
+
+    def _infer(
+        self, request: dict[str, Any], infer: Callable[..., InferResult] | None = None
+    ) -> InferResult:
+        try:
+            return (infer or self._triton.infer)(
                 **request, **protocol.deadline(self.timeout), headers=self._headers
             )
         except InferenceServerException as error:
@@ -160,3 +287,42 @@ class RamClient:
             problem = find_problem(self.server, self._tls, str(found))
             return errors.CertificateError(f"{self.server}: {problem}") if problem else found
         return found
+
+
+class _Calls:
+    """Calls that another thread can cancel."""
+
+    def __init__(self, triton: InferenceServerClient):
+        self._triton = triton
+        self._lock = threading.Lock()
+        self._running: set[Any] = set()
+        self._is_over = False
+
+    def infer(self, **request: Any) -> InferResult:
+        """`InferenceServerClient.infer`, until `cancel`."""
+        future: Future[InferResult] = Future()
+
+        def done(result: InferResult | None, error: Exception | None) -> None:
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        with self._lock:
+            if self._is_over:
+                raise CancelledError
+            call = self._triton.async_infer(callback=done, **request)
+            self._running.add(call)
+        try:
+            return future.result()
+        finally:
+            with self._lock:
+                self._running.discard(call)
+
+    def cancel(self) -> None:
+        """End all calls, and those to come."""
+        with self._lock:
+            self._is_over = True
+            running = list(self._running)
+        for call in running:
+            call.cancel()

@@ -12,8 +12,21 @@ RamError
 """
 
 import re
+from importlib.metadata import PackageNotFoundError, distribution
 
 from tritonclient.utils import InferenceServerException
+
+
+def installing(extra: str) -> str:
+    """Return the command that installs an extra of this package, for messages.
+
+    By its name pip only finds it if it is installed as such: the project's .venv has it as a part.
+    """
+    try:
+        distribution("ram-client")
+    except PackageNotFoundError:
+        return f"pip install './clients/python[{extra}]'"
+    return f"pip install 'ram-client[{extra}]'"
 
 
 class RamError(Exception):
@@ -64,6 +77,19 @@ _BY_STATUS = {
 _RESTRICTED = "protocol is restricted"  # in Triton's UNAVAILABLE for a request without the key
 # What Triton puts before a message of its own or of a model; requests of this client carry no id.
 _PREFIX = re.compile(r"^(\[request id: [^\]]*\] |in ensemble '[^']*', )*")
+_NOTE = " NOTE: "  # behind a wrong shape: on the writing of configs
+
+
+def is_unsupported(error: InferenceServerException) -> bool:
+    """Whether the server, or what is before it, does not answer this kind of call at all."""
+    unsupported = ("NOT_FOUND", "UNIMPLEMENTED", "PERMISSION_DENIED")
+    return error.status() in [f"StatusCode.{name}" for name in unsupported]
+
+
+def is_of_one_image(error: RamError) -> bool:
+    """Whether a request with several images fails because of one of them."""
+    named = isinstance(error, InvalidRequest) and str(error).startswith("image[")
+    return named or isinstance(error, ImageUnreadable)
 
 
 def from_triton(error: InferenceServerException, *, server: str, timeout: float | None) -> RamError:
@@ -72,7 +98,7 @@ def from_triton(error: InferenceServerException, *, server: str, timeout: float 
     `server` and `timeout` (seconds) go into the messages about reaching the server, which name
     neither by themselves.
     """
-    message = _PREFIX.sub("", error.message() or "no message")
+    message = _PREFIX.sub("", error.message() or "no message").partition(_NOTE)[0]
     kind = _BY_STATUS.get(error.status(), ServerError)
     if _RESTRICTED in message:
         kind = AccessDenied

@@ -1,18 +1,46 @@
-"""The image of a request: what the caller has, as the encoded bytes that are sent."""
+"""The image of a request: what the caller has, as encoded bytes, or squashed to pixels."""
 
 import io
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import PIL.Image
 
 from .errors import ImageUnreadable
+from .pixels import Pixels, can_be_squashed, is_array, squash, to_picture
 
-ImageLike: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | PIL.Image.Image
-"""A path, the bytes of an encoded image (JPEG, PNG, …), or a Pillow image."""
+
+class ExportsArray(Protocol):
+    """What numpy can make an array of, without any library being imported for it: a tensor."""
+
+    def __array__(self) -> np.ndarray[Any, Any]: ...
+
+
+class ExportsDlpack(Protocol):
+    """What exports its memory by DLPack only."""
+
+    def __dlpack__(self) -> object: ...
+
+
+ImageLike: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | PIL.Image.Image
+    | np.ndarray[Any, Any]
+    | ExportsArray
+    | ExportsDlpack
+)
+"""A path, the bytes of an encoded image (JPEG, PNG, …), a Pillow image, or an array of pixels:
+height x width x 3 uint8, numpy's or a tensor in the computer's own memory."""
+
+Content: TypeAlias = bytes | Pixels
 
 MAX_BYTES = 2**31 - 1  # what a gRPC message can contain
 
@@ -29,11 +57,43 @@ _MODE_FOR_PNG = {
 _ORIENTATION = 0x0112
 
 
-def encode(image: ImageLike) -> bytes:
+def are_pixels(images: Sequence[ImageLike]) -> bool:
+    """Whether all of these can be sent as pixels; files and bytes are the server's to decode."""
+    return all(map(can_be_squashed, images))
+
+
+def contents(images: Sequence[ImageLike], image_size: int | None, bgr: bool) -> list[Content]:
+    """What is sent of the images: pixels of a square of `image_size`, or if None encoded bytes.
+
+    The message of an error names the image, if there are several.
+    """
+    found = []
+    for index, image in enumerate(images):
+        try:
+            found.append(content(image, image_size, bgr))
+        except ImageUnreadable as error:
+            raise named(error, index, len(images)) from error
+    return found
+
+
+def content(image: ImageLike, image_size: int | None, bgr: bool) -> Content:
+    """What is sent of one image; see `contents`."""
+    return encode(image, bgr) if image_size is None else squash(image, image_size, bgr)
+
+
+def named(error: ImageUnreadable, index: int, count: int) -> ImageUnreadable:
+    """The error with the image's place in its message, as the server writes it."""
+    text = str(error)
+    if count > 1 and text.startswith("image: "):
+        return ImageUnreadable(f"image[{index}]{text.removeprefix('image')}")
+    return error
+
+
+def encode(image: ImageLike, bgr: bool = False) -> bytes:
     """The encoded image to send.
 
     Files and bytes are sent as they are: only the server decodes them. A Pillow image becomes a
-    PNG, which loses nothing, and keeps its EXIF orientation.
+    PNG, which loses nothing, and keeps its EXIF orientation; so does an array.
 
     Raises ImageUnreadable if a file cannot be read or a picture cannot be encoded, TypeError for
     anything that is not an image.
@@ -46,7 +106,10 @@ def encode(image: ImageLike) -> bytes:
         return _encode_png(image)
     if isinstance(image, str | os.PathLike):
         return _read(Path(image))
-    raise TypeError(f"an image is a path, bytes or a Pillow image, not {type(image).__name__}")
+    if is_array(image):
+        return _encode_png(to_picture(image, bgr))
+    kinds = "a path, bytes, a Pillow image or an array"
+    raise TypeError(f"an image is {kinds}, not {type(image).__name__}")
 
 
 def _read(path: Path) -> bytes:

@@ -5,14 +5,21 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
+from .files import Source
 from .streams import plain
 from .tag import Tag
 
@@ -26,7 +33,7 @@ class Tables:
     def __init__(self) -> None:
         self._console = Console(soft_wrap=True)
 
-    def add(self, file: Path, tags: list[Tag]) -> None:
+    def add(self, file: Source, tags: list[Tag]) -> None:
         """Print one file's tags."""
         self._console.print(Text(plain(file), style="bold"))
         if not tags:
@@ -44,10 +51,20 @@ class Tables:
         """Nothing is left to print."""
 
 
+class Nothing:
+    """No results on stdout: they go into files."""
+
+    def add(self, file: Source, tags: list[Tag]) -> None:
+        """Print nothing."""
+
+    def finish(self) -> None:
+        """Print nothing."""
+
+
 class JsonLines:
     """One JSON object per file, a line each, at once."""
 
-    def add(self, file: Path, tags: list[Tag]) -> None:
+    def add(self, file: Source, tags: list[Tag]) -> None:
         """Print one file's line."""
         print(_to_json(_record(file, tags)), flush=True)
 
@@ -61,7 +78,7 @@ class JsonArray:
     def __init__(self) -> None:
         self._records: list[dict[str, object]] = []
 
-    def add(self, file: Path, tags: list[Tag]) -> None:
+    def add(self, file: Source, tags: list[Tag]) -> None:
         """Keep one file's object."""
         self._records.append(_record(file, tags))
 
@@ -70,11 +87,16 @@ class JsonArray:
         print(_to_json(self._records, indent=2), flush=True)
 
 
-def _record(file: Path, tags: list[Tag]) -> dict[str, object]:
-    return {
-        "file": str(file),
-        "tags": [asdict(tag) | {"score": round(tag.score, 6)} for tag in tags],
-    }
+def _record(file: Source, tags: list[Tag]) -> dict[str, object]:
+    return {"file": str(file), "tags": [_fields(tag) for tag in tags]}
+
+
+def _fields(tag: Tag) -> dict[str, object]:
+    """A tag as JSON has it, with its box if there is a heat map."""
+    found = {name: getattr(tag, name) for name in ("name", "name_zh", "score", "id", "known")}
+    found["score"] = round(tag.score, 6)
+    box = tag.box
+    return found | ({"box": [round(edge, 4) for edge in box]} if box else {})
 
 
 def _to_json(value: object, indent: int | None = None) -> str:
@@ -90,18 +112,38 @@ def print_error(message: object) -> None:
         print("ram-tag:", text, file=sys.stderr, flush=True)
 
 
+def print_line(text: str) -> None:
+    """Print one line on stdout, which a terminal can show."""
+    print(plain(text), flush=True)
+
+
+def watches_stderr(total: int) -> bool:
+    """Whether somebody may wait for so many files, and read what stderr has on them."""
+    return total > 1 and sys.stderr.isatty()
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """How many files per second."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s")
+
+
 class ProgressBar:
     """A bar on stderr that makes room for other output; invisible if nobody watches."""
 
-    def __init__(self, total: int):
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeRemainingColumn())
+    def __init__(self, total: int, *, quiet: bool = False):
         self._progress = Progress(
-            *columns,
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("files"),
+            _Rate(),
+            TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
-            disable=total < 2 or not sys.stderr.isatty(),
+            disable=quiet or not watches_stderr(total),
         )
         self._task = self._progress.add_task("", total=total)
 
@@ -121,6 +163,9 @@ class ProgressBar:
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """Take the bar away while something else is printed."""
+        if self._progress.disable:
+            yield
+            return
         self._progress.stop()
         try:
             yield

@@ -1,6 +1,5 @@
 """The command line as far as it goes without a model; the rest is in test_client_on_triton.py."""
 
-import asyncio
 import json
 import os
 import signal
@@ -10,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ram_client.cli import _in_order
 from ram_client.output import Tables
 from ram_client.tag import Tag
 
@@ -212,14 +210,17 @@ def test_a_pipe_with_a_writer_is_read(command, album, transport_server):
 
 
 @pytest.mark.parametrize(
-    "address", ["https://example.com/cat.jpg", "s3://bucket/a//b.png", "FILE:///home/cat.jpg"]
+    ("address", "advice"),
+    [
+        ("https://example.com/cat.jpg", "--urls does so"),
+        ("s3://bucket/a//b.png", "download it, and name the file"),
+        ("FILE:///home/cat.jpg", "download it, and name the file"),
+    ],
 )
-def test_addresses_are_not_mangled(ram_tag, address):
+def test_addresses_are_not_mangled(ram_tag, address, advice):
     done = ram_tag(address)
     assert done.returncode == 1
-    assert lines(done.stderr) == [
-        f"ram-tag: {address}: addresses are not fetched: download it, and name the file"
-    ]
+    assert lines(done.stderr) == [f"ram-tag: {address}: addresses are not fetched: {advice}"]
 
 
 @pytest.mark.parametrize("form", ["--json", "--jsonl", None])
@@ -257,31 +258,3 @@ def test_ctrl_c_keeps_what_was_done(command, album, transport_server):
         output, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, b"")
     assert [entry["file"] for entry in json.loads(output)] == [str(album / "a.png")]
-
-
-async def test_results_keep_the_order_of_the_items():
-    second_done = asyncio.Event()
-
-    async def work(item):
-        if item == 0:
-            await second_done.wait()
-        if item == 1:
-            second_done.set()
-        return item
-
-    assert [result async for result in _in_order(work, range(5), 2)] == list(range(5))
-
-
-async def test_no_more_calls_at_once_than_asked_for():
-    running = most = 0
-
-    async def work(item):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-        return item
-
-    assert len([result async for result in _in_order(work, range(100), 3)]) == 100
-    assert most == 3

@@ -162,3 +162,34 @@ def test_every_public_name_exists_and_every_exception_is_public():
         if isinstance(value, type) and issubclass(value, errors.RamError)
     }
     assert kinds <= public.keys()
+
+
+def outputs_of(request):
+    return [output.name() for output in request["outputs"]]
+
+
+def test_maps_are_asked_for_only_if_wanted():
+    assert "maps" not in outputs_of(protocol.tag_request([b"1"]))
+    assert outputs_of(protocol.tag_request([b"1"], where=True))[-1] == "maps"
+    opened = protocol.tag_request([b"1"], labels=["cat"], where=True)
+    assert opened["model_name"] == "ram_open" and "maps" in outputs_of(opened)
+
+
+def test_each_tag_gets_its_own_map_and_those_beyond_the_servers_none():
+    maps = np.arange(2 * 2 * 2, dtype=np.float32).reshape(1, 2, 2, 2)
+    ((first, second, third),) = protocol.read_tags(
+        result_of(
+            tags=("BYTES", [1, 3], texts("a", "b", "c")),
+            tags_zh=("BYTES", [1, 3], texts("", "", "")),
+            scores=("FP32", [1, 3], np.float32([0.9, 0.8, 0.7]).tobytes()),
+            tag_ids=("INT32", [1, 3], np.int32([4, 5, 6]).tobytes()),
+            count=("INT32", [1, 1], np.int32([3]).tobytes()),
+            maps=("FP32", [1, 2, 2, 2], maps.tobytes()),
+        )
+    )
+    assert first.heatmap.tolist() == [[0, 1], [2, 3]] and second.heatmap.tolist() == [
+        [4, 5],
+        [6, 7],
+    ]
+    assert first.heatmap.flags.writeable and first.heatmap.dtype == np.float32
+    assert third.heatmap is None and third.box is None

@@ -1,0 +1,152 @@
+"""Tables with the tags of all pictures: a journal while the command runs, the table at its end."""
+
+import errno
+import json
+import os
+from collections.abc import Iterable, Iterator
+from io import FileIO
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ..files import Source
+from ..tag import Tag
+from .sink import TableFailed, reason, replacing, text_of
+
+try:
+    import fcntl
+except ImportError:  # Windows: two commands with one table are the user's to avoid
+    fcntl = None  # type: ignore[assignment]
+
+JOURNAL = ".part"
+
+
+class Row(NamedTuple):
+    """One tag of a picture; a picture without tags has a row with nothing but `file`."""
+
+    file: str
+    name: str | None = None
+    name_zh: str | None = None
+    score: float | None = None
+    id: int | None = None
+    known: bool | None = None
+
+
+def rows_of(source: Source, tags: list[Tag]) -> list[Row]:
+    """A picture's rows, best tag first."""
+    file = text_of(source)
+    return [
+        Row(file, tag.name, tag.name_zh, round(tag.score, 6), tag.id, tag.known) for tag in tags
+    ] or [Row(file)]
+
+
+class Format(Protocol):
+    """A format of table."""
+
+    def read(self, path: Path) -> Iterator[Row]:
+        """Yield a table's rows; raises ValueError for another table, OSError."""
+
+    def write(self, path: Path, rows: Iterable[Row]) -> None:
+        """Write a table; raises OSError."""
+
+
+class TableFile:
+    """A table in a file that can only be written as a whole.
+
+    What is added goes to a journal beside it, JSON with a line per picture. At the end, and so
+    after Ctrl-C, the table is written again: with the old rows of pictures that were not tagged
+    again, and those of the journal. After a kill, the next run begins with the journal.
+    """
+
+    def __init__(self, path: Path, table_format: Format):
+        self._path = path
+        self._format = table_format
+        self._journal_path = path.with_name(path.name + JOURNAL)
+        self._journal: FileIO | None = None
+        self._known: set[str] | None = None
+        self._added: set[str] = set()
+
+    def open(self) -> None:
+        """Lock the journal, and finish that of a run that was killed."""
+        if self._path.exists() and not self._path.is_file():
+            raise TableFailed(f"{self._path}: is not a file")
+        next(self._old(), None)  # is it one of ours?
+        try:
+            journal = self._journal_path.open("a+b", buffering=0)
+            if fcntl:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._journal = journal
+            if journal.tell():
+                self._merge()
+        except BlockingIOError as error:
+            raise TableFailed(f"{self._path}: another ram-tag is writing it") from error
+        except OSError as error:
+            raise TableFailed(f"{self._path}: {reason(error)}") from error
+
+    def has(self, source: Source) -> bool:
+        """Whether the table has rows of the picture."""
+        if self._known is None:
+            self._known = {row.file for row in self._old()}
+            self._known |= {rows[0].file for rows in self._journalled()}
+        return text_of(source) in self._known
+
+    def add(self, source: Source, tags: list[Tag]) -> None:
+        """Add a picture to the journal."""
+        assert self._journal
+        file, *_ = rows = rows_of(source, tags)
+        if file.file in self._added:  # named twice
+            return
+        try:
+            line = json.dumps(rows).encode() + b"\n"
+            if self._journal.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise TableFailed(f"{self._path}: {reason(error)}") from error
+        self._added.add(file.file)
+
+    def preview(self, source: Source, tags: list[Tag]) -> str:
+        """The table, the picture, and its tags."""
+        names = ", ".join(row.name for row in rows_of(source, tags) if row.name)
+        return f"{self._path}: {source}: {names or 'no tags'}"
+
+    def close(self) -> None:
+        """Write the table."""
+        if self._journal is None:
+            return
+        try:
+            if self._added:
+                self._merge()
+            self._journal_path.unlink()
+        except (OSError, TableFailed) as error:
+            kept = f" (what was done is in {self._journal_path}: run again)" * bool(self._added)
+            message = str(error).removeprefix(f"{self._path}: ")
+            raise TableFailed(
+                f"{self._path}: {getattr(error, 'strerror', message)}{kept}"
+            ) from error
+        finally:
+            self._journal.close()
+
+    def _merge(self) -> None:
+        assert self._journal
+        replaced = {rows[0].file for rows in self._journalled()}
+        old = (row for row in self._old() if row.file not in replaced)
+        with replacing(self._path) as new:
+            self._format.write(new, chain(old, chain.from_iterable(self._journalled())))
+        self._journal.truncate(0)
+
+    def _old(self) -> Iterator[Row]:
+        """The table's rows before this run."""
+        try:
+            if self._path.exists() and self._path.stat().st_size:
+                yield from self._format.read(self._path)
+        except (OSError, ValueError) as error:
+            raise TableFailed(f"{self._path}: {reason(error)}") from error
+
+    def _journalled(self) -> Iterator[list[Row]]:
+        """The journal's pictures; the last line of a killed run may be torn."""
+        if not self._journal_path.exists():
+            return
+        with self._journal_path.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield [Row(*fields) for fields in json.loads(line)]
