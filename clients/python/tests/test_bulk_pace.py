@@ -1,0 +1,55 @@
+"""How many requests a server gets at once."""
+
+from ram_client.bulk.pace import Pace
+
+
+def answer(pace, seconds, rounds):
+    for _ in range(rounds):
+        for _ in range(max(8, pace.limit)):
+            pace.answered(seconds)
+
+
+def test_it_doubles_until_the_server_refuses_then_grows_by_one_per_round():
+    pace = Pace(64)
+    assert pace.limit == 2
+    answer(pace, 0.1, rounds=3)
+    assert pace.limit == 16
+    pace.refused(sent_at=1, now=2)
+    assert pace.limit == 11
+    answer(pace, 0.1, rounds=2)
+    assert pace.limit == 13
+
+
+def test_refusals_of_one_round_count_once():
+    pace = Pace(64)
+    answer(pace, 0.1, rounds=4)
+    for _ in range(10):
+        pace.refused(sent_at=1, now=2)
+    assert pace.limit == 22
+    pace.refused(sent_at=3, now=4)
+    assert pace.limit == 15
+
+
+def test_it_shrinks_when_answers_take_much_longer_than_the_fastest():
+    pace = Pace(64)
+    answer(pace, 0.01, rounds=3)
+    answer(pace, 0.05, rounds=1)
+    assert pace.limit == 32, "full batches are later than single requests"
+    answer(pace, 0.2, rounds=2)
+    assert pace.limit < 32
+
+
+def test_limits_hold():
+    pace = Pace(5)
+    answer(pace, 0.1, rounds=9)
+    assert pace.limit == 5
+    for second in range(30):
+        pace.refused(sent_at=second, now=second + 0.5)
+    assert pace.limit == 1
+
+
+def test_a_server_that_was_away_begins_anew():
+    pace = Pace(64)
+    answer(pace, 0.1, rounds=4)
+    pace.restart()
+    assert pace.limit == 2
