@@ -1,0 +1,142 @@
+"""The page itself: what is on it, and what happens when something on it changes."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio import processing_utils, utils
+from gradio.themes.utils import fonts
+
+from ..async_client import AsyncRamClient
+from ..errors import RamError
+from . import html
+from .ask import ask
+
+TITLE = "RAM"
+MOST_TAGS = 100
+EXAMPLES_PER_PAGE = 16
+REQUESTS = 8  # to Triton at once
+WAITING = 64  # requests of all visitors
+CHECK_SECONDS, KEEP_SECONDS = 600, 3600  # dropped pictures are removed
+FONTS = [fonts.Font(name) for name in ("system-ui", "sans-serif")]
+MONOSPACED = [fonts.Font(name) for name in ("ui-monospace", "monospace")]
+CSS = (files(__package__) / "page.css").read_text()
+
+
+async def _refuse_address(url: str, cache_dir: str) -> str:
+    message = "addresses are not fetched: drop the picture itself"
+    raise gr.Error(message, print_exception=False)
+
+
+# What a request names instead of a file that was dropped, Gradio would fetch.
+processing_utils.async_ssrf_protected_download = _refuse_address
+
+
+def _dropped(picture: dict[str, Any]) -> Path:
+    """Return the path of a picture that was dropped, or is an example; Gradio keeps both there."""
+    path = Path(picture["path"]).resolve()
+    if not path.is_relative_to(Path(utils.get_upload_folder()).resolve()):
+        message = f"{picture['path']}: is not a picture that was dropped"
+        raise gr.Error(message, print_exception=False)
+    return path
+
+
+def theme() -> gr.Theme:
+    """Return the looks: with the system's own fonts."""
+    return gr.themes.Default(font=FONTS, font_mono=MONOSPACED)
+
+
+def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
+    """Return the page.
+
+    client: connects at the first picture.
+    examples: pictures that it offers.
+    """
+
+    async def tag(
+        picture: dict[str, Any] | None,
+        own_thresholds: bool,
+        threshold: float,
+        top_k: float,
+        labels: str,
+    ) -> str:
+        if picture is None:
+            return html.EMPTY
+        names = [name for line in labels.splitlines() if (name := line.strip())]
+        try:
+            answer = await ask(
+                client,
+                _dropped(picture),
+                threshold=None if own_thresholds else threshold,
+                top_k=int(top_k),
+                labels=names or None,
+            )
+        except RamError as error:
+            return html.show_error(error)
+        return html.show(answer)
+
+    page = gr.Blocks(
+        title=TITLE, analytics_enabled=False, delete_cache=(CHECK_SECONDS, KEEP_SECONDS)
+    )
+    with page:
+        with gr.Row():
+            with gr.Column(min_width=300):
+                picture = gr.Image(
+                    label="Picture",
+                    type="filepath",
+                    sources=["upload", "clipboard", "webcam"],
+                    buttons=["fullscreen"],
+                    height=360,
+                    elem_id="picture",
+                )
+            with gr.Column(min_width=300):
+                found = gr.HTML(html.EMPTY, label="Tags", elem_id="tags")
+                own = gr.Checkbox(True, label="Each tag's own threshold", elem_id="own")
+                threshold = gr.Slider(
+                    0, 1, 0.5, step=0.01, label="Threshold", interactive=False, elem_id="threshold"
+                )
+                top_k = gr.Slider(
+                    0, MOST_TAGS, 0, step=1, label="At most this many (0: all)", elem_id="top-k"
+                )
+                labels = gr.Textbox(
+                    label="Own labels, one per line, instead of the model's",
+                    lines=2,
+                    elem_id="labels",
+                )
+                button = gr.Button("Tag", variant="primary")
+        if examples:
+            gr.Examples(
+                [str(path) for path in examples],
+                picture,
+                examples_per_page=EXAMPLES_PER_PAGE,
+                api_visibility="private",
+            )
+        own.change(
+            lambda is_ticked: gr.update(interactive=not is_ticked),
+            own,
+            threshold,
+            queue=False,
+            api_visibility="private",
+        )
+        gr.on(
+            [
+                picture.change,
+                own.change,
+                threshold.release,
+                top_k.release,
+                labels.blur,
+                button.click,
+            ],
+            tag,
+            [picture, own, threshold, top_k, labels],
+            found,
+            preprocess=False,  # only Triton decodes the file
+            show_progress="minimal",
+            trigger_mode="always_last",
+            concurrency_limit=REQUESTS,
+            api_visibility="private",
+        )
+    page.queue(max_size=WAITING)
+    return page
