@@ -59,6 +59,17 @@ endif
 doctor: $(call needs,cpu) ## Report what is right and wrong with a repository here
 	@$(RAM) doctor $(call options,repository profile)
 
+##@ For other programs and for people, on a server that runs
+.PHONY: http page
+#: [SERVER=host:8001 PORT=8080 ARGS="--keys FILE"]
+http: $(call needs,http) ## Answer PhotoPrism, WD14's callers and curl over HTTP
+	@$(VENV)/bin/ram-http $(call options,server port) $(ARGS)
+
+#: [SERVER=host:8001 PORT=7860 ARGS="--examples DIR"]
+page: $(call needs,page) ## Serve a page to drop pictures on
+	@$(VENV)/bin/ram-page $(call options,server port) \
+		--examples build/demo/images/twemoji --examples build/demo/images $(ARGS)
+
 ##@ Your own model
 .PHONY: model vocabulary text-encoder verify
 #: CHECKPOINT=ram.pth VOCABULARY=DIR [BACKBONE=swin_l IMAGE_SIZE=384 PRECISION=float16 INT8=DIR REPOSITORY=DIR]
@@ -88,17 +99,21 @@ plans: ## Make TensorRT plans, in the serving image
 
 #: [CHECKPOINT=FILE ENGINE=tensorrt_rtx PRECISION=float16]
 test-gpu: $(call needs,test) ## Run the GPU's tests, then time TensorRT beside PyTorch
-	$(RUN) -m pytest -m gpu
+	$(RUN) -m pytest -m gpu -o timeout=3600
 	@$(RUN) -m experiments.gpu --json runs/gpu.json $(call options,checkpoint engine precision)
 
 ##@ Measure
-.PHONY: bench load overload soak
+.PHONY: bench bench-bulk load overload soak
 # The demo's model, unless something of another was given.
 BENCH_DEMO := $(if $(filter-out file,$(origin REPOSITORY))$(value CHECKPOINT)$(value SERVER),,$(DEMO)/ram/1/manifest.json)
 #: [REPOSITORY=DIR CHECKPOINT=ram.pth SERVER=host:8001 ARGS="--batch 1 8"]
 bench: $(call needs,build load) $(BENCH_DEMO) ## Measure speed: PyTorch, the engine, the server
 	@$(RAM) bench $(if $(BENCH_DEMO),--repository $(DEMO) --checkpoint $(DEMO_CHECKPOINT),\
 		$(call options,repository checkpoint)) $(call options,server) $(ARGS)
+
+#: [ARGS="--images 1000 --kills 20"]
+bench-bulk: $(call needs,cpu bulk) $(DEMO)/ram/1/manifest.json ## Serve the demo, and measure bulk tagging
+	@$(RUN) -m experiments.bulk --repository $(DEMO) $(ARGS)
 
 #: [UI=1 ARGS="--users 8 --run-time 60s"]
 load: $(call needs,load) ## Load-test the server that runs, for 30 s, answers checked
@@ -148,11 +163,11 @@ setup: $(call needs,build) ## Create .venv from the pinned packages
 
 #: [ARGS="-k serve"]
 test: $(call needs,test) ## Run the tests, on a real tritonserver
-	$(RUN) -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+	env -u MAKEFLAGS -u MFLAGS $(RUN) -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 #: [ARGS="-k full_size"]
 test-slow: $(call needs,test) ## Run the slow tests too: models of full size
-	$(RUN) -m pytest -m "slow or not slow" $(ARGS)
+	env -u MAKEFLAGS -u MFLAGS $(RUN) -m pytest -m "slow or not slow" -o timeout=3600 $(ARGS)
 
 lint: $(call needs,test) ## Check style and types
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

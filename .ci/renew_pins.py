@@ -20,7 +20,7 @@ PYTHONS = ("3.11", "3.12")  # as ram_triton.check_system has them: the pins must
 PLATFORM = "x86_64-manylinux_2_35"
 CPU_TORCH = 192  # MB of PyTorch's CPU build, which is not on PyPI
 CUDA = re.compile(r"torch|triton|cuda-.*|nvidia-(?!pytriton|ml-py).*")  # what its CUDA build brings
-EXTRAS = ("cpu", "build", "int8", "train", "load", "gpu", "test", "pins")
+EXTRAS = ("cpu", "build", "int8", "train", "load", "bulk", "gpu", "http", "page", "test", "pins")
 HEADER = """\
 # Versions of what pyproject.toml's own pins require: written by `make pins`.
 # MB that an extra downloads with PyTorch's CPU build, and the CUDA build on top of that:

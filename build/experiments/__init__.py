@@ -2,6 +2,8 @@
 
 | `python -m experiments.NAME` | table |
 |---|---|
+| `arrays` | docs/performance.md, pictures that a client has as arrays |
+| `bulk` | docs/bulk.md, rate, memory and kills; `make bench-bulk` |
 | `decoding` | docs/images.md, what decoding costs |
 | `full_size` | docs/checkpoints.md, time and memory of a build |
 | `fuzz_images` | none: it feeds damaged files to the preprocessor |
@@ -12,6 +14,7 @@
 | `label_count` | docs/vocabularies.md, what labels cost |
 | `open_set` | docs/vocabularies.md, names that are not tags |
 | `operators` | docs/performance.md, where the engine's time goes |
+| `ray_data` | docs/bulk.md, Ray Data with a server and without one |
 | `resizing` | docs/images.md, what the resizer gains |
 | `random_checkpoint` | none: it writes a checkpoint of RAM's own size for docs/performance.md |
 

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=not_negative,
         default=0.5,
-        help="of each side in each round (default: %(default)s)",
+        help="seconds per side and round (default: %(default)s)",
     )
     add(
         "--warm-up",
@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: %(default)s",
     )
     add("--eager", action="store_true", help="leave PyTorch uncompiled")
-    add("--json", type=Path, metavar="FILE", help="write all figures there too")
+    add("--json", type=Path, metavar="FILE", help="file for all figures")
 
 
 @dataclass(frozen=True)

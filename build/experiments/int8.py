@@ -53,8 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="FILE")
-    add("--config", type=Path, metavar="FILE.toml", help="of the model's training, for its splits")
-    add("--split", default="test_seen", metavar="NAME", help="to test on (default: %(default)s)")
+    add("--config", type=Path, metavar="FILE.toml", help="the training's settings, for its splits")
+    add(
+        "--split",
+        default="test_seen",
+        metavar="NAME",
+        help="split to test on (default: %(default)s)",
+    )
     add(
         "--images",
         type=Path,
@@ -78,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="default: 1 8",
     )
-    add("--repeats", type=positive, default=5, help="of each timing (default: %(default)s)")
+    add("--repeats", type=positive, default=5, help="runs per timing (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -272,7 +272,7 @@ class Worker:
         try:
             check_options(options)
             if worker not in options.ram_workers:
-                raise LoadError("this worker came when the test had begun: it sends nothing")
+                raise LoadError("this worker joined after the test had begun: it sends nothing")
             share = options.ram_workers.index(worker), len(options.ram_workers)
             self._session.begin(Expected(options.ram_expected, options.tolerance), share)
         except RamTritonError as error:

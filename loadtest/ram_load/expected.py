@@ -261,8 +261,8 @@ class Rehearsal:
         asked = ask_thresholds(self._options.grpc_server, names, self._options.timeout)
         if asked is None:
             print(
-                "load: the tags' thresholds cannot be asked from ram_open_labels, and are guessed "
-                "from the answers: --repository DIR reads them",
+                "load: ram_open_labels does not answer with the tags' thresholds; they are guessed "
+                "from the answers: --repository DIR reads them instead",
                 flush=True,
             )
             plain = [_scores_of(self._tag(picture, PLAIN), count) for picture in every]

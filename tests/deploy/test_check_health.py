@@ -1,6 +1,5 @@
 """The container's health check, against real servers: healthy is who tags, not who listens."""
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 from ram_triton.server import LOOPBACK, TritonServer
+from support.pipeline import copy_models
 
 CHECK = Path(__file__).parents[2] / "deploy" / "check_health.py"
 
@@ -69,7 +69,7 @@ def test_what_is_no_http_server_or_address_is_told_in_one_line():
 
 def test_a_server_without_the_model_is_unhealthy(repository, tmp_path):
     others = tmp_path / "models"
-    shutil.copytree(repository / "ram_preprocess", others / "ram_preprocess")
+    copy_models(repository / "ram_preprocess", others / "ram_preprocess")
     with TritonServer(others) as server:
         status, _, error = check(server.http)
     assert status == 1

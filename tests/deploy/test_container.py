@@ -121,7 +121,7 @@ def test_the_image_has_our_backend_under_its_own_name_and_what_it_imports(instru
     assert f"{source} {target}/{OPENVINO_BACKEND}" in values(instructions, "COPY")
     assert (ROOT / source / "model.py").is_file()
     installs = [value for value in values(instructions, "RUN") if "pip install" in value]
-    assert ".[openvino]" in installs[0]
+    assert ".[${EXTRAS}]" in installs[0] and "EXTRAS=openvino" in values(instructions, "ARG")
 
 
 def test_the_container_has_no_privileges_and_writes_to_its_mounts_alone(instructions, service):
@@ -179,7 +179,7 @@ def test_a_stop_while_plans_are_built_stops_the_building(tmp_path):
                 os.kill(builder, signal.SIGKILL)
 
 
-def test_make_plans_runs_with_what_the_image_holds(instructions, tmp_path):
+def test_make_plans_runs_with_what_the_image_holds(instructions, repository, tmp_path):
     if any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_bindings")):
         pytest.skip("TensorRT is installed here")
     for value in values(instructions, "COPY"):
@@ -194,7 +194,11 @@ def test_make_plans_runs_with_what_the_image_holds(instructions, tmp_path):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(tmp_path / "build")}
     done = subprocess.run(
-        ["make", "plans"], cwd=tmp_path, capture_output=True, text=True, env=environment
+        ["make", "plans", f"REPOSITORY={repository}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.stderr.startswith("ram-triton plans: TensorRT is missing"), done.stderr
 

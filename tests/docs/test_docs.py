@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ram_client.bulk.command
 import ram_client.cli
+import ram_client.http.command
+import ram_client.page.command
 from ram_triton.check_system import SUPPORTED
 from ram_triton.cli import COMMANDS, load, parser_of
 from ram_triton.repository.layout import DEFAULT_REPOSITORY, MODELS, OPTIONAL_MODELS
@@ -180,12 +183,19 @@ def test_every_option_of_the_load_test_exists(page, load_options):
 
 @every_page
 def test_every_option_of_the_client_exists(page, capsys):
-    with pytest.raises(SystemExit):
-        ram_client.cli.main(["--help"])
-    known = flags(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    known = {}
+    for command, module in (
+        ("ram-bulk", ram_client.bulk.command),
+        ("ram-http", ram_client.http.command),
+        ("ram-page", ram_client.page.command),
+        ("ram-tag", ram_client.cli),
+    ):
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+        known[command] = flags(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     for name, *words in commands(page):
-        if name == "ram-tag":
-            assert flags(words) <= known, words
+        if name in known:
+            assert flags(words) <= known[name], words
 
 
 @every_page

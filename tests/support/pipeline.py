@@ -119,10 +119,15 @@ def repository(checkpoint, vocabulary_folder, make_once) -> Iterator[Path]:
     os.close(descriptor)
 
 
+def copy_models(source: Path, target: Path) -> Path:
+    """Copy models while servers of other workers write what they compile beside them."""
+    return shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+
+
 @pytest.fixture
 def copied(repository, tmp_path) -> Path:
     """A copy of it, to be built into or spoiled."""
-    return shutil.copytree(repository, tmp_path / "models")
+    return copy_models(repository, tmp_path / "models")
 
 
 @contextmanager
@@ -130,9 +135,9 @@ def exports_of(repository: Path) -> Iterator[None]:
     """Spare builds the export of the tiny RAM, which takes most of their time."""
 
     def copy(model: RAM, path: Path) -> None:
-        shutil.copytree(repository / path.parts[-3] / "1", path.parent)
-        (path.parent / "half.onnx").unlink()
-        (path.parent / "half.onnx.data").unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file in (repository / path.parts[-3] / "1").glob("model.onnx*"):
+            shutil.copy(file, path.parent)
 
     graphs = [replace(graph, export=copy) for graph in ram_triton.build.GRAPHS]
     with pytest.MonkeyPatch.context() as patch:

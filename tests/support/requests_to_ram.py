@@ -1,4 +1,4 @@
-"""Requests to the ensemble `ram`, tensor by tensor, for tests of the wire contract."""
+"""Requests to the ensembles, tensor by tensor, for tests of the wire contract."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,15 @@ TAG_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "count")
 OPEN_OUTPUTS = ("tags", "tags_zh", "scores", "tag_ids", "known", "count")
 
 
-def infer_inputs(images: Sequence[bytes], **options) -> list[grpc.InferInput]:
+def infer_inputs(images: Sequence[bytes] | np.ndarray, **options) -> list[grpc.InferInput]:
     """Make the inputs; an option is one value for all images, or a list of one for each.
 
-    `exclude` is a list of names for all images, or a list of such lists.
+    `exclude` is a list of names for all images, or a list of such lists. An array is pixels.
     """
-    arrays = {"image": (_bytes([[image] for image in images]), "BYTES")}
+    if isinstance(images, np.ndarray):
+        arrays = {"pixels": (images, "UINT8")}
+    else:
+        arrays = {"image": (_bytes([[image] for image in images]), "BYTES")}
     for name, value in options.items():
         if name == "exclude":
             rows = value if isinstance(value[0], list) else [value] * len(images)
@@ -32,10 +35,13 @@ def infer_inputs(images: Sequence[bytes], **options) -> list[grpc.InferInput]:
     return inputs
 
 
-def ask(client, images: Sequence[bytes], outputs=TAG_OUTPUTS, **options) -> dict[str, np.ndarray]:
-    """Send one request and return its outputs by name."""
+def ask(
+    client, images: Sequence[bytes] | np.ndarray, outputs=TAG_OUTPUTS, **options
+) -> dict[str, np.ndarray]:
+    """Send one request, to `ram_pixels` if it has pixels, and return its outputs by name."""
+    model = "ram_pixels" if isinstance(images, np.ndarray) else "ram"
     requested = [grpc.InferRequestedOutput(name) for name in outputs]
-    result = client.infer("ram", infer_inputs(images, **options), outputs=requested)
+    result = client.infer(model, infer_inputs(images, **options), outputs=requested)
     return {name: result.as_numpy(name) for name in outputs}
 
 
@@ -56,13 +62,14 @@ def ask_open(
     labels: Sequence[str | bytes],
     labels_zh: Sequence[str] | None = None,
     timeout: float = 60,
+    outputs: Sequence[str] = OPEN_OUTPUTS,
     **options,
 ) -> dict[str, np.ndarray]:
     """Send one request to `ram_open` and return its outputs by name."""
     inputs = open_inputs(images, labels, labels_zh, **options)
-    requested = [grpc.InferRequestedOutput(name) for name in OPEN_OUTPUTS]
+    requested = [grpc.InferRequestedOutput(name) for name in outputs]
     result = client.infer("ram_open", inputs, outputs=requested, client_timeout=timeout)
-    return {name: result.as_numpy(name) for name in OPEN_OUTPUTS}
+    return {name: result.as_numpy(name) for name in outputs}
 
 
 def tags_of(outputs: dict[str, np.ndarray], row: int = 0) -> list[tuple[str, str, float, int]]:
@@ -72,6 +79,25 @@ def tags_of(outputs: dict[str, np.ndarray], row: int = 0) -> list[tuple[str, str
     return [
         (en.decode(), zh.decode(), score, id) for en, zh, score, id in zip(*columns, strict=True)
     ]
+
+
+def runs(server, client, models, ask_once):
+    """Whether a request runs one of these models, each of which has one instance.
+
+    Triton counts an inference after it has answered. So the request is sent twice, which has the
+    first counted; and what was there before may be counted late, but not at each of three tries.
+    """
+
+    def counts():
+        return [statistics(server, client, model).inference_count for model in models]
+
+    for _ in range(3):
+        before = counts()
+        ask_once()
+        ask_once()
+        if counts() == before:
+            return False
+    return True
 
 
 def statistics(server, client, model):

@@ -13,15 +13,21 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Speaks Triton's protocol and tags nothing: it exercises the transport, not the model.
 
-    It answers UNAVAILABLE to the first `failures` inference calls and no tags to the others; after
-    `hang()`, or after `answers` calls, it answers none at all, and is `hanging`. `request` and
-    `headers` are the last call's.
+    It answers UNAVAILABLE to the first `failures` inference calls and no tags to the others. After
+    `hang()` it answers none at all; with `answers`, the first so many, and it is `hanging` once it
+    has another; with `answers_once_hanging` it answers those only then. `request` and `headers` are
+    the last call's. With an `image_size` it takes pixels of that size, and no other; with a
+    `refusal` it refuses all as wrong, in these words.
     """
 
     def __init__(self, credentials=None):
         self.failures = 0
         self.calls = 0
         self.answers = None
+        self.answers_once_hanging = False
+        self.image_size = None
+        self.refusal = ""
+        self.sizes_asked = 0
         self.hanging = threading.Event()
         self._counting = threading.Lock()
         self.called = threading.Event()
@@ -44,21 +50,40 @@ class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def stop(self):
         stopped = self._server.stop(grace=None)
         self._answering.set()
+        self.hanging.set()
         stopped.wait()
 
     def ModelReady(self, request, context):
         return service_pb2.ModelReadyResponse(ready=True)
 
+    def ModelMetadata(self, request, context):
+        self.sizes_asked += 1
+        if self.image_size is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}'")
+        metadata = service_pb2.ModelMetadataResponse(name=request.name)
+        metadata.inputs.add(name="pixels", shape=[-1, self.image_size, self.image_size, 3])
+        return metadata
+
     def ModelInfer(self, request, context):
+        shape = list(request.inputs[0].shape)
+        if request.model_name == "ram_pixels" and shape[1:3] != [self.image_size] * 2:
+            text = f"unexpected shape for input 'pixels' got {shape}. NOTE: on configs"
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+        if self.refusal:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, self.refusal)
         with self._counting:
             self.calls += 1
+            number = self.calls
         self.request, self.headers = request, dict(context.invocation_metadata())
         self.called.set()
-        if self.calls - 1 == self.answers:
+        if self.answers is not None and number > self.answers:
             self.hang()
             self.hanging.set()
-        self._answering.wait()
-        if self.calls <= self.failures:
+        elif self.answers_once_hanging:
+            self.hanging.wait()
+        if self.answers is None or number > self.answers:
+            self._answering.wait()
+        if number <= self.failures:
             context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
         return infer_response(request.inputs[0].shape[0])
 
