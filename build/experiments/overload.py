@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -56,7 +56,7 @@ class Capacity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Overload:
+class Load:
     """What became of the requests of one rate.
 
     Attributes:
@@ -64,8 +64,6 @@ class Overload:
         rate: requests per second.
         sent: how many.
         goodput: right answers per second.
-        share: of the capacity.
-        share_of_left: of the capacity of the cores that the generator left.
         statuses: how many requests ended in each way.
         accepted: seconds until the answer, at the median and the 99th percentile.
         told: seconds until a refusal, at the median and the 99th percentile.
@@ -79,14 +77,25 @@ class Overload:
     rate: float
     sent: int
     goodput: float
-    share: float
-    share_of_left: float
     statuses: dict[str, int]
     accepted: tuple[float, float]
     told: tuple[float, float]
     recovery: float
     memory: tuple[float, float]
     generator: float
+
+
+@dataclass(frozen=True)
+class Overload(Load):
+    """A load beside the capacity.
+
+    Attributes:
+        share: the goodput's, of the capacity.
+        share_of_left: the goodput's, of the capacity of the cores that the generator left.
+    """
+
+    share: float
+    share_of_left: float
 
     def missed(self) -> list[str]:
         """Return the marks that were not reached."""
@@ -158,12 +167,12 @@ class Generator:
             )
             found = []
             for factor in arguments.factors:
-                result = await self._open_loop(factor, before.rate, arguments.seconds, normal)
+                load = await self._open_loop(factor, before.rate, arguments.seconds, normal)
                 after = await self._capacity(arguments.calibration)
                 rate, own = ((a + b) / 2 for a, b in zip(before, after, strict=True))
-                left = rate * (CORES - result.generator) / (CORES - own)
-                result = replace(
-                    result, share=result.goodput / rate, share_of_left=result.goodput / left
+                left = rate * (CORES - load.generator) / (CORES - own)
+                result = Overload(
+                    **vars(load), share=load.goodput / rate, share_of_left=load.goodput / left
                 )
                 before = after
                 found.append(result)
@@ -210,7 +219,7 @@ class Generator:
 
     async def _open_loop(
         self, factor: float, capacity: float, seconds: float, normal: float
-    ) -> Overload:
+    ) -> Load:
         rate = factor * capacity
         memory = before = self._memory()
         results: list[tuple[float, str]] = []
@@ -238,13 +247,11 @@ class Generator:
         while running:
             await asyncio.sleep(0.1)
         await asyncio.sleep(max(0.0, end + GIVEN_BACK - time.perf_counter()))
-        return Overload(
+        return Load(
             factor=factor,
             rate=rate,
             sent=sent,
             goodput=in_time / seconds,
-            share=math.nan,
-            share_of_left=math.nan,
             statuses=dict(Counter(status for _, status in results)),
             accepted=_percentiles(taken for taken, status in results if status == RIGHT),
             told=_percentiles(taken for taken, status in results if status == REFUSED),

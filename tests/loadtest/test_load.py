@@ -231,10 +231,11 @@ def test_a_server_that_stalls_cannot_hide_in_the_open_loop(server, images, healt
     assert status == 1 and "EXCEEDED  failures" in stdout
     unsent = [row for row in rows(tmp_path / "requests_stats.csv") if "unsent" in row["Name"]]
     (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
-    assert int(unsent[0]["Request Count"]) > 30
+    # Those before the signal are answered; the others have waited since they were due.
+    assert int(unsent[0]["Request Count"]) > 20
     assert 55 <= int(total["Request Count"]) <= 61
-    assert 1000 < float(total["Median Response Time"]) < 2500
-    assert float(total["99%"]) > 2500
+    assert float(total["Median Response Time"]) > 500
+    assert float(total["99%"]) > 1500
 
 
 def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp_path):

@@ -251,6 +251,13 @@ def test_without_counts_or_an_encoder_that_counts_there_is_no_limit(place, folde
     lonely.require_room()
 
 
+def test_a_batch_without_rows_is_counted_as_nothing(never_rests, encoder, doors):
+    with encoder.taking(0):
+        pass
+    hand_on(doors[0], 31)
+    assert are_open(doors)
+
+
 def test_more_instances_than_rows_are_not_counted(folder, doors):
     others = [Door(folder) for index in range(backlog.ROWS)]
     hand_on(others[-1], 5)

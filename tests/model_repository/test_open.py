@@ -124,7 +124,7 @@ def test_the_largest_number_of_images_is_that_of_ram(client, pictures):
         (["apple\t苹果\t0.3"], "labels[0]: 'apple\\t苹果\\t0.3' contains characters that cannot"),
         (["a\0b"], "labels[0]: 'a\\x00b' contains characters that cannot be printed"),
         (["标签3"], "labels: '标签3' is the name of several tags: use 'tag 3' or 'tag 7'"),
-        (["tag 1", "dragon"], "labels: 'dragon' not in the vocabulary, and there is no text "),
+        (["tag 1", "dragon"], "labels: the vocabulary does not contain 'dragon', and there is no "),
     ],
     ids=range(16),
 )
@@ -136,7 +136,7 @@ def test_labels_that_cannot_be_used_are_refused_by_the_inputs_name(
 
 def test_unknown_names_are_refused_with_what_to_build(client, pictures):
     message = refusal(client, pictures[:1], ["dragon", "elf", "orc", "tag 1", "troll"])
-    assert "'dragon', 'elf', 'orc' and 1 more not in the vocabulary" in message
+    assert "does not contain 'dragon', 'elf', 'orc' and 1 more, and there" in message
     assert "make text-encoder CHECKPOINT=DIR" in message
 
 

@@ -183,7 +183,7 @@ def refuse_new(names: Sequence[str]) -> np.ndarray:
     shown = ", ".join(repr(name[:SHOWN]) for name in names[:SHOWN_NAMES])
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     raise RequestError(
-        f"labels: {shown}{more} not in the vocabulary, and there is no text encoder: "
+        f"labels: the vocabulary does not contain {shown}{more}, and there is no text encoder: "
         "make text-encoder CHECKPOINT=DIR builds it"
     )
 

@@ -58,11 +58,15 @@ class Counts:
             OSError: the file cannot be written, or has no more rows.
         """
         self._file = os.open(Path(folder, NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(self._file, 0, SIZE)  # or a full disk would fail a write later
-        self.place, self.own = self._take_row(kind)
-        self.own["kind"], self.own["rests_since"] = kind, time.monotonic_ns()
-        self.own["at_work"] = self.own["waits_since"] = 0
-        self.write()
+        try:
+            os.posix_fallocate(self._file, 0, SIZE)  # or a full disk would fail a write later
+            self.place, self.own = self._take_row(kind)
+            self.own["kind"], self.own["rests_since"] = kind, time.monotonic_ns()
+            self.own["at_work"] = self.own["waits_since"] = 0
+            self.write()
+        except OSError:
+            os.close(self._file)
+            raise
 
     def read(self) -> np.ndarray:
         """Return all rows, (ROWS,) of FIELDS; what is going on in dead processes is left out."""
@@ -136,6 +140,6 @@ class Encoder:
             yield
         finally:
             own["at_work"], own["rests_since"] = 0, time.monotonic_ns()
-            pace = (own["rests_since"] - began) // images
+            pace = (own["rests_since"] - began) // max(1, images)
             own["pace"] = (3 * own["pace"] + pace) // 4 if own["pace"] else pace
             self._counts.write()
