@@ -8,11 +8,10 @@ here=$(dirname "$0")
 repository=${MODEL_REPOSITORY:-$here/../model_repository}
 profile=${RAM_PROFILE:-gpu}
 if [ "$profile" = gpu ]; then
-    ram-triton plans --repository "$repository" &
-    plans=$!
     # As a container's first process the shell would neither end at a signal nor pass it on.
-    trap 'kill "$plans" 2>/dev/null || true; wait "$plans" || true; exit 143' INT TERM
-    wait "$plans"
+    trap '[ -z "${!-}" ] || { kill "$!" 2>/dev/null || true; wait "$!" || true; }; exit 143' INT TERM
+    ram-triton plans --repository "$repository" &
+    wait "$!"
     trap - INT TERM
 fi
 RAM_TRITON_KEY=${RAM_TRITON_KEY:-$(python3 -c 'import secrets; print(secrets.token_hex(32))')}

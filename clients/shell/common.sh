@@ -77,12 +77,18 @@ now() { echo "${EPOCHREALTIME//[.,]/}"; } # microseconds
 
 deliver() { # REQUEST: send it, again while the server is UNAVAILABLE; the timeout covers all attempts
   local delay left end
+  code=DEADLINE_EXCEEDED answer="no answer within $timeout s"
   end=$(($(now) + $(jq --null-input "$timeout * 1e6 | floor")))
   for delay in 0.2 0.4 0.8 1.6 ''; do
     left=$((end - $(now)))
     ((left > 0)) || return 0
     send "$1" "$(printf '%d.%06d' $((left / 1000000)) $((left % 1000000)))"
-    [[ $code == UNAVAILABLE && $delay ]] && ((budget-- > 0)) || return 0
+    [[ $code == UNAVAILABLE ]] || return 0
+    if (($(now) >= end)); then # while it connected
+      code=DEADLINE_EXCEEDED
+      return 0
+    fi
+    [[ $delay ]] && ((budget-- > 0)) || return 0
     sleep "$delay"
   done
 }

@@ -98,8 +98,10 @@ QUICK = ("a shape that overflows, at an inner model", "classification of strings
 def test_the_service_is_whole_again_after(case, served, image):
     before, server, stubs = served.changes(), served.server, served.stubs()
     CASES[case](served, image)
-    # What it does is told within the second in which Triton looks at its processes.
-    died = served.wait_for(lambda: is_over(server) or any(is_over(s.id) for s in stubs), 3)
+    # Triton looks at its processes each second.
+    died = served.wait_for(
+        lambda: is_over(server) or any(is_over(s.id) for s in stubs), 30 if case in QUICK else 3
+    )
     seconds = served.wait_until_whole(before + died)
     what = "tritonserver" if is_over(server) else "a process" if died else "nothing"
     print(f"{case}: {what} died, whole after {seconds:.1f} s")

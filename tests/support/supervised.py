@@ -51,6 +51,7 @@ class Served:
             env=os.environ | {"TMPDIR": str(folder)},
         )
         self.lines = []
+        self.asked = []  # a model's name per request, from the moment it is sent
         self.client = grpc.InferenceServerClient(f"{LOOPBACK}:{self.ports.grpc}")
 
     def wait_for_start(self):
@@ -117,6 +118,7 @@ class Served:
             images = np.stack([preprocess(image, 96) for image in images])
         inputs = open_inputs(images, ["tag 1"]) if model == "ram_open" else infer_inputs(images)
         requested = outputs and [grpc.InferRequestedOutput(name) for name in outputs]
+        self.asked.append(model)
         try:
             self.client.infer(model, inputs, outputs=requested, client_timeout=timeout)
         except InferenceServerException as error:

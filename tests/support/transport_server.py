@@ -47,6 +47,9 @@ class TransportServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def hang(self):
         self._answering.clear()
 
+    def answer(self):
+        self._answering.set()
+
     def stop(self):
         stopped = self._server.stop(grace=None)
         self._answering.set()

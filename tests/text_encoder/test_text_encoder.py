@@ -165,7 +165,8 @@ def test_the_same_names_cost_the_text_encoder_nothing_again(
 ):
     names = [f"thing {number}" for number in range(30)]
     before = encoder_inferences()
-    first = ask_open(open_client, [picture], names, threshold=0)
+    for _ in range(2):  # Triton counts a moment after it has answered
+        first = ask_open(open_client, [picture], names, threshold=0)
     once = encoder_inferences()
     again = ask_open(open_client, [picture], [n.upper() for n in names], threshold=0)
     assert once > before
@@ -187,12 +188,12 @@ def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(
             done.add_done_callback(lambda _: answered.append(who))
             return done
 
-        many = [send("many", [f"{animal} {n}" for n in range(100)]) for animal in ("newt", "toad")]
+        many = [send("many", [f"{animal} {n}" for n in range(250)]) for animal in ("newt", "toad")]
         while encoder_inferences() < before + 4:
             assert not answered
         few = [send("known", ["tag 1"]), send("few", ["axolotl"])]
-        assert [done.result()["count"].item() for done in (*many, *few)] == [100, 100, 1, 1]
-    assert answered[:2] == ["known", "few"]
+        assert [done.result()["count"].item() for done in (*many, *few)] == [250, 250, 1, 1]
+    assert set(answered[:2]) == {"known", "few"}
 
 
 def test_more_new_names_than_the_limit_are_refused(open_client, picture):

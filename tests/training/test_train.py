@@ -22,12 +22,35 @@ def run_outside(module, folder):
     return done.stdout + done.stderr
 
 
-def stop_after(folder, step, number):
-    """Start training, and send it a signal once its checkpoint holds a step."""
+# Training that is killed when a step after STEP is done, but is not in the checkpoint yet.
+KILLED = """
+import os, signal, sys
+from ram_triton.cli import main
+from ram_triton.training.trainer import Trainer
+
+def save(self, save=Trainer.save):
+    if self.step > STEP:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self)
+
+Trainer.save = save
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def kill_after(folder, step):
+    """Train until a step is in the checkpoint and the next one is done; returns the status."""
+    interpreter, _, _, *arguments = command(train, folder)
+    script = KILLED.replace("STEP", str(step))
+    return subprocess.run([interpreter, "-c", script, *arguments], capture_output=True).returncode
+
+
+def interrupt_after(folder, step):
+    """Start training, and interrupt it once its checkpoint holds a step."""
     with subprocess.Popen(command(train, folder), stderr=subprocess.PIPE, text=True) as child:
         while child.poll() is None:
             if (folder / "out" / "state.pth").exists() and saved_step(folder) >= step:
-                child.send_signal(number)
+                child.send_signal(signal.SIGINT)
                 break
             time.sleep(0.005)
         return child.wait(60), child.stderr.read()
@@ -48,10 +71,9 @@ def test_training_killed_midway_resumes_to_the_same_weights(run_folder, workers,
     run(train, run_folder)
     straight = weights(run_folder)
     (run_folder / "out").rename(run_folder / "straight")
-    status, _ = stop_after(run_folder, step=7, number=signal.SIGKILL)
-    assert status == -signal.SIGKILL
-    assert 7 <= saved_step(run_folder) < 40
-    assert "resuming after step" in run(train, run_folder)
+    assert kill_after(run_folder, step=7) == -signal.SIGKILL
+    assert saved_step(run_folder) == 7
+    assert "resuming after step 7" in run(train, run_folder)
     assert weights(run_folder) == straight
     events = EventAccumulator(str(run_folder / "out" / "metrics")).Reload()
     assert [event.step for event in events.Scalars("loss/tagging")] == list(range(2, 41, 2))
@@ -79,7 +101,7 @@ def test_a_run_does_not_resume_from_a_start_that_has_changed(run_folder, run):
 
 def test_ctrl_c_ends_after_a_whole_step_and_says_how_to_resume(run_folder):
     write_config(run_folder, epochs=200)
-    status, told = stop_after(run_folder, step=3, number=signal.SIGINT)
+    status, told = interrupt_after(run_folder, step=3)
     assert status == 130
     assert "the same command resumes it" in told and "Traceback" not in told
 

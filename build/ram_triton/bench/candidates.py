@@ -133,7 +133,7 @@ class Candidate:
         }
 
 
-COUNTED_WITHIN = 1.0  # seconds; Triton counts a request shortly after it has answered
+COUNTED_WITHIN = 30.0  # seconds; Triton counts a request shortly after it has answered
 
 
 @dataclass

@@ -1,12 +1,16 @@
 """The TCP ports of a server: free ones, taken ones, and a reservation until it listens."""
 
 import contextlib
+import itertools
+import random
 import socket
 from dataclasses import dataclass
 
 from ram_triton.errors import ServerError
 
 LOOPBACK = "127.0.0.1"
+# Below those that Linux gives to whoever names none: such a one would be taken again at any time.
+FREE = range(10_000, 32_768)
 TRITONS = ("http", "grpc", "metrics")  # the other is the supervisor's, over all starts
 
 
@@ -21,12 +25,8 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Ports that are free just now."""
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
-            for listener in sockets:
-                listener.bind((LOOPBACK, 0))
-            return cls(*(listener.getsockname()[1] for listener in sockets))
+        """Ports that are free just now, and that this process has not had for long."""
+        return cls(*itertools.islice(filter(_is_free, _numbers), 4))
 
     def taken(self) -> list[int]:
         """Those of the ports that somebody listens on already."""
@@ -56,6 +56,18 @@ class Ports:
                         f"--{kind}-port (make: {kind.upper()}_PORT=)"
                     )
             return stack.pop_all()
+
+
+# Each process goes on from a place of its own, so that two rarely look at the same ports.
+_start = random.randrange(len(FREE))
+_numbers = itertools.cycle([*FREE[_start:], *FREE[:_start]])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener, contextlib.suppress(OSError):
+        listener.bind((LOOPBACK, port))
+        return True
+    return False
 
 
 def _is_taken(port: int) -> bool:

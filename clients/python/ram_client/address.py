@@ -4,7 +4,7 @@ import asyncio
 
 from .arguments import SERVER_VARIABLE
 
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 10.0
 
 
 async def explain(server: str) -> str | None:

@@ -14,7 +14,7 @@ from .errors import CertificateError
 
 FilePath = str | PathLike[str]
 
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 10.0
 # gRPC's messages if a connection was made and did not last, or its handshake failed.
 _BROKEN = re.compile(
     r"handshak|verif|ssl|socket closed|connection reset|broken pipe|eof|http2", re.I

@@ -1,6 +1,7 @@
 """Servers that misbehave as told, pictures, and the command line as a process."""
 
 import io
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,10 @@ def transport_server():
 
 @pytest.fixture
 def unreachable():
-    """An address where nothing listens: its port was free a moment ago."""
-    server = TransportServer()
-    server.stop()
-    return server.address
+    """An address where nothing listens, and nothing else can."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")

@@ -56,12 +56,15 @@ class Picky(TransportServer):
     def __init__(self, bad=b"", refuses=(), ends_after=None):
         super().__init__()
         self.bad, self.refuses, self.ends_after = bad, refuses, ends_after
+        self.survivor = None  # a server that hangs until this one ends
 
     def ModelInfer(self, request, context):
         if self.bad and self.bad in request.raw_input_contents[0]:
             context.abort(grpc.StatusCode.INTERNAL, "the process is gone")
-        if self.calls == self.ends_after:
+        if self.ends_after is not None and self.calls >= self.ends_after:
             threading.Thread(target=self.stop).start()
+            if self.survivor:
+                self.survivor.answer()
             context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
         if self.calls in self.refuses:
             self.calls += 1
@@ -92,6 +95,8 @@ def test_a_full_queue_is_waited_for(bulk, picky, tmp_path):
 
 def test_one_server_is_dead_and_one_dies(bulk, picky, unreachable, tmp_path):
     dying, living = picky(ends_after=9), picky()
+    dying.survivor = living
+    living.hang()
     done = bulk("--server", f"{unreachable},{dying.address},{living.address}")
     assert done.returncode == 0
     assert keys(tmp_path) == ALL_KEYS
@@ -102,11 +107,11 @@ def test_one_server_is_dead_and_one_dies(bulk, picky, unreachable, tmp_path):
 
 def test_without_any_server_the_run_ends_and_goes_on_later(bulk, picky, tmp_path):
     gone = picky(ends_after=24)
-    done = bulk("--server", gone.address, "--wait", "1.5", "--concurrency", "2")
+    done = bulk("--server", gone.address, "--wait", "6", "--concurrency", "2")
     assert done.returncode == 1
     waiting, ended, kept = lines(done.stderr)
-    assert waiting.startswith("ram-bulk: waiting for a server, up to 1.5 s (--wait): ")
-    assert ended.startswith(f"ram-bulk: no server for 1.5 s: no server at {gone.address}")
+    assert waiting.startswith("ram-bulk: waiting for a server, up to 6 s (--wait): ")
+    assert ended.startswith(f"ram-bulk: no server for 6 s: no server at {gone.address}")
     assert kept.endswith("the same command goes on")
     before = keys(tmp_path)
     assert before == ALL_KEYS[: len(before)] != []
@@ -137,7 +142,9 @@ def test_a_server_that_fails_for_all_is_not_the_pictures_fault(bulk, picky, tmp_
 
 def test_ctrl_c_says_how_to_go_on(bulk, transport_server, tmp_path):
     transport_server.answers = 23
-    with bulk("--server", transport_server.address, "--concurrency", "1", runner=start) as process:
+    with bulk(
+        "--server", transport_server.address, "--concurrency", "1", "--timeout", "60", runner=start
+    ) as process:
         wait_for_a_part(process, tmp_path)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)

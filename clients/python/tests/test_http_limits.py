@@ -111,7 +111,7 @@ def test_requests_beyond_the_limit_get_503_and_when_to_come_back(adaptor_of, tra
         for path in (TAGS, LABELS, INTERROGATE):
             answer = adaptor.post(path, json=PICTURE)
             assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
-        transport_server._answering.set()
+        transport_server.answer()
         assert [future.result().status_code for future in first] == [200, 200]
     assert adaptor.post(TAGS, json=PICTURE).status_code == 200
 
@@ -129,7 +129,7 @@ def test_a_full_queue_of_triton_is_503_and_no_answer_is_504(adaptor_of, transpor
 
 
 def test_without_a_server(adaptor_of, unreachable):
-    adaptor = adaptor_of(server=unreachable, timeout=5.0)
+    adaptor = adaptor_of(server=unreachable)
     answer = adaptor.post(TAGS, json=PICTURE)
     assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
     assert unreachable in answer.json()["error"]
@@ -143,7 +143,7 @@ def test_what_a_client_no_longer_waits_for_is_cancelled(adaptor_of, transport_se
     transport_server.hang()
     with pytest.raises(requests.ReadTimeout):
         adaptor.post(TAGS, json=PICTURE, timeout=1.0)
-    transport_server._answering.set()
+    transport_server.answer()
     deadline = time.monotonic() + SECONDS
     while adaptor.post(TAGS, json=PICTURE).status_code == 503:
         assert time.monotonic() < deadline
@@ -171,7 +171,7 @@ def test_sigterm_ends_it_when_what_it_works_on_is_answered(transport_server, tmp
         with pytest.raises(requests.ConnectionError):
             while True:  # until it no longer listens
                 requests.get(url + "/docs", timeout=SECONDS)
-        transport_server._answering.set()
+        transport_server.answer()
         assert answer.result().status_code == 200
     assert started.communicate(timeout=SECONDS) == ("", "")
     assert started.returncode == 0

@@ -66,6 +66,7 @@ def running(chromium, tmp_path_factory):
         window = new_window(chromium, 400, 400)
         open_page(window, url)
         assert list(dropped.glob(f"**/{APPLE.name}"))
+        window.wait_for_load_state("networkidle")
         process.send_signal(signal.SIGTERM)
         printed, log = process.communicate(timeout=SECONDS)
         assert (process.returncode, printed) == (0, "")

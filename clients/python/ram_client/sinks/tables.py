@@ -72,16 +72,30 @@ class TableFile:
             raise TableFailed(f"{self._path}: is not a file")
         next(self._old(), None)  # is it one of ours?
         try:
-            journal = self._journal_path.open("a+b", buffering=0)
-            if fcntl:
-                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._journal = journal
-            if journal.tell():
+            self._journal = self._lock_journal()
+            if self._journal.seek(0, os.SEEK_END):
                 self._merge()
         except BlockingIOError as error:
             raise TableFailed(f"{self._path}: another ram-tag is writing it") from error
         except OSError as error:
             raise TableFailed(f"{self._path}: {reason(error)}") from error
+
+    def _lock_journal(self) -> FileIO:
+        while True:
+            journal = self._journal_path.open("a+b", buffering=0)
+            if fcntl is None:
+                return journal
+            try:
+                fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Another run may have ended, and removed it, after it was opened here.
+                if os.path.samestat(os.fstat(journal.fileno()), self._journal_path.stat()):
+                    return journal
+            except FileNotFoundError:
+                pass
+            except OSError:
+                journal.close()
+                raise
+            journal.close()
 
     def has(self, source: Source) -> bool:
         """Whether the table has rows of the picture."""
