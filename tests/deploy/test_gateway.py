@@ -151,6 +151,7 @@ def run_gateway(
         file.write_text(yaml.safe_dump(config))
         gateway = Gateway(port, secrets, file.with_suffix(".log"), **options)
         command = [ENVOY, "--config-path", file, "--disable-hot-restart", "--concurrency", "1"]
+        command += ["--file-flush-interval-msec", "100"]
         with gateway.log.open("wb") as log:
             process = subprocess.Popen(
                 [*command, "--log-level", "warning"], cwd=secrets.parent, stdout=log, stderr=log
@@ -179,6 +180,7 @@ def wait_for(condition) -> None:
 @pytest.fixture(scope="module")
 def gateway(secrets, server) -> Iterator[Gateway]:
     with run_gateway(secrets, [server.ports]) as running:
+        wait_for(lambda: running.infer(request_of("ram")) == "OK")  # it asks over HTTP first
         yield running
 
 
@@ -416,6 +418,12 @@ def test_a_server_that_is_killed_under_load_loses_what_it_was_working_on_and_cli
         with RamClient(server.grpc) as direct:
             right = direct.tag(PICTURE)
         begun = Event()
+
+        def are_both_asked() -> bool:
+            asked = gateway.infer(request_of("ram")) == "OK" and gateway.log.read_text()
+            return all(f":{one.ports.grpc} " in (asked or "") for one in (server, second))
+
+        wait_for(are_both_asked)
 
         def work(_: int) -> list[bool]:
             with gateway.client() as client:

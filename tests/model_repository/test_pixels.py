@@ -90,7 +90,7 @@ def test_the_encoder_joins_pixels_with_encoded_images(server, client, pictures, 
 
     full = np.repeat(pixels[:1], 32, axis=0)
     requests = (("ram_pixels", full), ("ram_pixels", pixels[:1]), ("ram", pictures[:1]))
-    for _ in range(100):
+    for _ in range(1000):
         before, done, errors = executions(), threading.Semaphore(0), []
 
         def keep(result, error, done=done, errors=errors):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 from ram_triton.server.log import BURST, LineWriter, LogReader, StartLog
 
@@ -104,6 +105,8 @@ def test_a_starting_servers_log_can_grow_while_it_is_searched():
     writer = threading.Thread(target=grow)
     writer.start()
     try:
+        while not log.missing():
+            time.sleep(0.001)
         assert [log.reason() for _ in range(1000)] == [None] * 1000
     finally:
         is_over.set()

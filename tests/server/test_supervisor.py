@@ -91,7 +91,7 @@ def test_a_killed_process_of_a_model_is_replaced_and_nobody_else_notices(served,
         if not is_needed(model, kind):
             assert load.failed(kind) == [], kind
     told = f"process {instances[0].id} of {model} died: {model} was loaded again"
-    assert told in "".join(served.lines)
+    assert served.wait_for(lambda: told in "".join(served.lines), DEADLINE)
 
 
 def test_a_process_that_is_stopped_is_replaced(served, image):

@@ -97,7 +97,7 @@ class Served:
 
     def answers(self, images):
         """Whether all ensembles answer; a channel whose server was killed waits to connect."""
-        return self.wait_for(lambda: all(self.ask(e, images) == "OK" for e in ENSEMBLES), DEADLINE)
+        return self.wait_for(lambda: all(self.ask(e, images) == "OK" for e in ENSEMBLES), WHOLE)
 
     def kill_server(self):
         os.kill(self.server, signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Signals that end a server: the first in order, the second at once."""
 
 import signal
+from _thread import start_new_thread
 from threading import Event
 from types import FrameType
 from typing import Self
@@ -18,6 +19,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.asked, self.at_once = Event(), Event()
+        self._number = 0  # of signals
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
@@ -28,4 +30,6 @@ class Stopping:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        (self.at_once if self.asked.is_set() else self.asked).set()
+        self._number += 1
+        # In a thread: what the signal interrupts may be holding the event's lock, or threading's.
+        start_new_thread((self.asked if self._number == 1 else self.at_once).set, ())

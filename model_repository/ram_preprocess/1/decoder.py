@@ -29,7 +29,7 @@ from .preprocess import decode, worst_bytes
 from .structure import Structure, examine
 
 WALL_SECONDS = 120  # for a process that was stopped, or machines that swap
-START_SECONDS = 60
+START_SECONDS = 300  # its imports run with the lowest priority, too
 # JPEGs up to this many pixels times scans, a few tenths of a second, need no process.
 QUICK_PIXELS = 40_000_000
 HEADER = struct.Struct("=?Q")  # whether what follows is the answer, or an error; its length
