@@ -43,7 +43,7 @@ def short_run(repository, checkpoint, tmp_path_factory):
     output = tmp_path_factory.mktemp("bench")
     arguments = "--repository", repository, "--checkpoint", checkpoint, *SHORT, "--output", output
     command = [sys.executable, "-m", "ram_triton", "bench", *map(str, arguments)]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert process.returncode == 0, process.stderr
     return process, output
 

@@ -19,7 +19,7 @@ from ram_triton.model.variant import Variant
 from ram_triton.parity.limits import HALF_LIMITS, Limits
 from ram_triton.repository.repository import Repository
 from support.golden_checkpoint import golden_weights
-from support.pipeline import PICTURES, run_command
+from support.pipeline import PICTURES, exports_of, run_command
 
 # As wide as it must be for masks as large as those of published models.
 LARGE_MASKS = Variant(
@@ -288,14 +288,15 @@ def test_a_model_beyond_the_limits_is_one_line_and_changes_nothing(make, copied,
     assert contents(copied) == before
 
 
-def test_activations_beyond_float16_are_told_and_bfloat16_takes_them(make, tmp_path):
+def test_activations_beyond_float16_are_told_and_bfloat16_takes_them(make, repository, tmp_path):
     weights = golden_weights()
     # Swin's last block but one: huge inside, and the same as before outside.
     block = "visual_encoder.layers.3.blocks.0.mlp"
     weights[f"{block}.fc1.bias"] += 60000
     weights[f"{block}.fc2.weight"] *= 1e-6
     torch.save({"model": weights}, tmp_path / "large.pth")
-    status, said = make(tmp_path / "models", tmp_path / "large.pth")
+    with exports_of(repository, anew=["ram_encoder"]):
+        status, said = make(tmp_path / "models", tmp_path / "large.pth")
     assert (status, said.count("\n")) == (1, 1)
     assert "ram-triton model: float16: an activation reaches 6" in said
     assert "PRECISION=bfloat16 has more room" in said

@@ -21,11 +21,12 @@ from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess
 from ram_triton.training.starting_weights import from_ram
 from support.golden_checkpoint import golden_weights
-from support.pipeline import PICTURES, use_float32
+from support.pipeline import PICTURES, exports_of, use_float32
 from support.ram_plus import DESCRIPTIONS, NUM_TAGS, direct_labels, plus_weights
 from support.requests_to_ram import ask, ask_open, tags_of
 
 TOLERANCE = 1e-4
+HEADS = ["ram_head", "ram_open_head", "ram_maps", "ram_open_maps"]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +42,10 @@ def plus_model(plus_checkpoint):
 
 
 @pytest.fixture(scope="module")
-def plus_repository(plus_checkpoint, vocabulary_folder, tmp_path_factory):
+def plus_repository(plus_checkpoint, vocabulary_folder, repository, tmp_path_factory):
     root = tmp_path_factory.mktemp("repository") / "models"
-    build(BuildRequest(plus_checkpoint, vocabulary_folder, root, PICTURES))
+    with exports_of(repository, anew=HEADS):  # the encoder is the tiny RAM's
+        build(BuildRequest(plus_checkpoint, vocabulary_folder, root, PICTURES))
     use_float32(root)
     return root
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -142,15 +142,18 @@ def copied(repository, tmp_path) -> Path:
 
 
 @contextmanager
-def exports_of(repository: Path) -> Iterator[None]:
-    """Spare builds the export of the tiny RAM, which takes most of their time."""
+def exports_of(repository: Path, anew: Sequence[str] = ()) -> Iterator[None]:
+    """Spare builds the export of the tiny RAM, most of their time, but for the models `anew`."""
 
     def copy(model: RAM, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file in (repository / path.parts[-3] / "1").glob("model.onnx*"):
             shutil.copy(file, path.parent)
 
-    graphs = [replace(graph, export=copy) for graph in ram_triton.build.GRAPHS]
+    graphs = [
+        graph if graph.model in anew else replace(graph, export=copy)
+        for graph in ram_triton.build.GRAPHS
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ram_triton.build, "GRAPHS", graphs)
         yield
