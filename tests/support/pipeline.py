@@ -45,12 +45,10 @@ def use_float32(repository: Path) -> None:
         config.write_text(text.replace(f"# {FLOAT32}", FLOAT32))
 
 
-def be_patient(repository: Path) -> None:
-    """Let pictures wait for long, and be decoded as soon as others run: no test is about that."""
-    for config in repository.glob("*/config.pbtxt"):
-        text = config.read_text()
-        text = text.replace(TIMEOUT, TIMEOUT.replace("2000000", "60000000"))
-        config.write_text(text.replace(NICE, NICE.replace("19", "0")))
+def patient(config: str) -> str:
+    """Return a config's text that lets pictures wait for long, and decodes them without delay."""
+    config = config.replace(TIMEOUT, TIMEOUT.replace("2000000", "60000000"))
+    return config.replace(NICE, NICE.replace("19", "0"))
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +118,8 @@ def repository(checkpoint, vocabulary_folder, make_once) -> Iterator[Path]:
     def make(root: Path) -> None:
         build(BuildRequest(checkpoint, vocabulary_folder, root, PICTURES))
         use_float32(root)
-        be_patient(root)
+        for config in root.glob("*/config.pbtxt"):  # no test is about seconds
+            config.write_text(patient(config.read_text()))
 
     root = make_once("models", make)
     descriptor = os.open(root / "ram", os.O_RDONLY)
