@@ -15,7 +15,7 @@ from ram_triton.repository.layout import NONE
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.templates import ram_templates
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
-from support.pipeline import PICTURES, run_command
+from support.pipeline import HEADS, PICTURES, exports_of, run_command
 from support.ram_plus import plus_weights
 from support.tiny_clip import save_for_transformers, tiny_clip
 
@@ -215,10 +215,11 @@ def test_of_ram_plus_plus_known_names_keep_all_their_descriptions(make, golden, 
     np.testing.assert_allclose(logits[:, [0, 2]], whole[:, [17, 3]], atol=TOLERANCE)
 
 
-def test_the_folder_becomes_a_repository_as_any_other(make, golden, tmp_path):
+def test_the_folder_becomes_a_repository_as_any_other(make, golden, repository, tmp_path):
     _, _, folder = make(["tag 8", "tag 2"])
     models = tmp_path / "models"
-    build(BuildRequest(folder / "ram.safetensors", folder, models, PICTURES, precision=NONE))
+    with exports_of(repository, anew=HEADS):
+        build(BuildRequest(folder / "ram.safetensors", folder, models, PICTURES, precision=NONE))
     tag = openvino_tagger(models / "ram_encoder/1/model.onnx", models / "ram_head/1/model.onnx")
     logits = tag(golden["pixels"])
     np.testing.assert_allclose(logits, golden["logits"][:, [8, 2]], atol=TOLERANCE)

@@ -21,12 +21,11 @@ from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess
 from ram_triton.training.starting_weights import from_ram
 from support.golden_checkpoint import golden_weights
-from support.pipeline import PICTURES, exports_of, use_float32
+from support.pipeline import HEADS, PICTURES, exports_of, use_float32
 from support.ram_plus import DESCRIPTIONS, NUM_TAGS, direct_labels, plus_weights
 from support.requests_to_ram import ask, ask_open, tags_of
 
 TOLERANCE = 1e-4
-HEADS = ["ram_head", "ram_open_head", "ram_maps", "ram_open_maps"]
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from support.golden_checkpoint import GOLDEN, golden_weights
 
 NUM_TAGS = 40
 PICTURES = Path(__file__).parents[2] / "build" / "demo" / "images"
+HEADS = [graph.model for graph in ram_triton.build.GRAPHS if graph.model != "ram_encoder"]
 TIMEOUT = "default_timeout_microseconds: 2000000"
 NICE = 'parameters { key: "nice" value { string_value: "19" } }'
 FLOAT32 = 'parameters { key: "INFERENCE_PRECISION_HINT" value { string_value: "f32" } }\n'
