@@ -13,6 +13,7 @@ STUB = b"triton_python_backend_stub"
 # The file that a stub serves: model.py, or the graph that a backend in Python runs.
 MODEL_FILE = re.compile(rb"/(\w+)/\d+/[^/]+")
 ZOMBIE, STOPPED, GONE = "Z", "T", ""
+ENDED = (ZOMBIE, "X", GONE)  # as long as nobody has noticed, while its parent does, and after
 END_TIMEOUT, END_INTERVAL = 10.0, 0.01  # seconds: for the end of what was killed, between two looks
 
 
@@ -89,7 +90,7 @@ def state(process: int) -> str:
 
 def is_over(process: int) -> bool:
     """Return whether a process has ended, whether or not its parent has noticed."""
-    return state(process) in (ZOMBIE, GONE)
+    return state(process) in ENDED
 
 
 def start_time(process: int) -> int | None:
@@ -98,7 +99,7 @@ def start_time(process: int) -> int | None:
     Together with its id this names a process for good: ids are used again.
     """
     fields = _fields(process)
-    return int(fields[19]) if fields and fields[0] != ZOMBIE else None
+    return int(fields[19]) if fields and fields[0] not in ENDED else None
 
 
 def kill_all_with(text: str) -> list[int]:

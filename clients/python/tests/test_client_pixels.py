@@ -1,9 +1,9 @@
 """Arrays, tensors and Pillow images: what is sent of them is what the server would make of them."""
 
 import re
+import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -189,8 +189,7 @@ def test_packages_contain_the_code_of_the_squash(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "--directory", str(tmp_path)]
     subprocess.run([*build], cwd=CLIENT, check=True, capture_output=True)
     (sdist,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(sdist, tmp_path)
     (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
     subprocess.run([*build[:-1], str(tmp_path / "2"), "-t", "wheel"], cwd=source, check=True)
     for wheel in (*tmp_path.glob("*.whl"), *tmp_path.glob("2/*.whl")):
