@@ -10,6 +10,7 @@ import pytest
 import torch
 from ram_triton.commands import evaluate, train
 from ram_triton.model.checkpoint import load_model
+from ram_triton.training.trainer import open_metrics
 from ram_triton.vocabulary.tag_lists import read_vocabulary
 from safetensors.torch import load_file, save_file
 from support.training_run import EPOCHS, TAGS, command, write_config, write_lines
@@ -77,6 +78,25 @@ def test_training_killed_midway_resumes_to_the_same_weights(run_folder, workers,
     assert weights(run_folder) == straight
     events = EventAccumulator(str(run_folder / "out" / "metrics")).Reload()
     assert [event.step for event in events.Scalars("loss/tagging")] == list(range(2, 41, 2))
+
+
+def test_points_of_runs_that_began_in_the_same_second_are_not_mixed_up(tmp_path):
+    """Their files' names would then be in the order of the processes' numbers."""
+    while time.time() % 1 > 0.2:
+        time.sleep(0.01)
+    for first in (0, 2, 4):
+        writer = open_metrics(tmp_path, first)
+        for step in range(first + 1, first + 4):
+            writer.add_scalar("loss", first, step)
+        writer.close()
+    # As if each process had a lower number than the one before it.
+    for number, file in enumerate(sorted(tmp_path.iterdir())):
+        *start, _, count = file.name.split(".")
+        file.rename(tmp_path / ".".join([*start, str(9 - number), count]))
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in events] == [
+        *((1, 0), (2, 0), (3, 2), (4, 2), (5, 4), (6, 4), (7, 4))
+    ]
 
 
 def test_a_run_whose_folder_was_moved_resumes(run_folder, run):

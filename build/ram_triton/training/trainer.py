@@ -109,8 +109,7 @@ class Trainer:
         Raises:
             Interrupted: by a signal; the step under way was finished, and the state written.
         """
-        # Points that a killed run wrote beyond its last state would be there twice.
-        writer = SummaryWriter(str(self.config.output / METRICS), purge_step=self.step + 1)
+        writer = open_metrics(self.config.output / METRICS, self.step)
         progress.begin(self.total_steps, self.step, self.config.optimisation.batch_size)
         try:
             # Half a step must never reach a state: what resumes from it would end elsewhere.
@@ -220,6 +219,21 @@ class Trainer:
             rate = learning_rate(self.step - 1, self.total_steps, self.config.optimisation)
             writer.add_scalar("learning_rate", rate, self.step)
             writer.add_scalar("images_per_second", progress.images_per_second, self.step)
+
+
+def open_metrics(folder: Path, step: int) -> SummaryWriter:
+    """Return a writer to a folder for TensorBoard, which then shows nothing twice.
+
+    Args:
+        folder: where runs that were killed may have left files.
+        step: the last one that counts; points that are there beyond it do not.
+    """
+    # TensorBoard reads the files in the order of their names: the second of their start, and then
+    # the machine and the process, whose order is none.
+    seconds = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*.*")]
+    while 0 <= max(seconds, default=0) + 1 - time.time() <= 1:
+        time.sleep(0.02)
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def train(config_path: Path, restart: bool, progress: Progress) -> Path:
