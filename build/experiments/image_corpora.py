@@ -133,12 +133,8 @@ class Vips:
         self._process.join()
 
 
-def _limit_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
-
 def _serve(connection: Connection) -> None:
-    _limit_memory()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     while True:
         path = connection.recv()
         pixels = _decode(path, "warning")
@@ -177,10 +173,9 @@ class Convert:
         output = ["-resize", square, "-depth", "8", "RGB:-"]
         try:
             done = subprocess.run(
-                ["convert", f"{path}[0]", *steps.split(), *output],
+                ["prlimit", f"--as={MEMORY}", "convert", f"{path}[0]", *steps.split(), *output],
                 capture_output=True,
                 timeout=SECONDS,
-                preexec_fn=_limit_memory,
                 check=False,
             )
         except subprocess.TimeoutExpired:

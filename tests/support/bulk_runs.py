@@ -8,10 +8,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from pyarrow import parquet
 from ram_client.bulk import command as bulk_command
 
+COMMAND = (sys.executable, "-m", "ram_bulk")
 TIME_LIMIT = 120  # seconds, generous
 
 
-def start(*arguments, command=(sys.executable, "-m", "ram_bulk"), **options):
+def start(*arguments, command=COMMAND, **options):
     command = [*command, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", **options

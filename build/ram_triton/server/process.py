@@ -1,9 +1,9 @@
 """A tritonserver as a process: started, waited for, stopped, with nothing left behind."""
 
 import contextlib
-import ctypes
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -28,8 +28,9 @@ STOP_TIMEOUT = 30.0  # seconds
 POLL_INTERVAL = 0.1  # seconds
 PROGRESS_INTERVAL = 10.0  # seconds between two lines on a start that takes long
 ZOMBIE_TIME = 10.0  # seconds: the server collects a Python model that ended in order at once
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-LIBC = ctypes.CDLL(None)  # loaded before a fork, after which little is allowed
+# The kernel stops the server, in order, when this process is killed. By util-linux, and not between
+# fork and exec: a fork runs gRPC's handlers, which can abort it in a process that uses gRPC.
+STOPPED_WITH_PARENT = ("setpriv", "--pdeathsig", "INT", "--")
 
 
 @dataclass
@@ -132,9 +133,11 @@ class TritonServer:
         """Start the process; `wait_until_ready` returns when it can be asked.
 
         Raises:
-            ServerError: a port is taken, or the package that has the server is missing.
+            ServerError: a port is taken, or the server's package or setpriv is missing.
         """
         installation = Installation.find()
+        if shutil.which(STOPPED_WITH_PARENT[0]) is None:
+            raise ServerError(f"{STOPPED_WITH_PARENT[0]} is missing: install util-linux")
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.ports.reserve())
             self._folder = ServerFolder()
@@ -148,13 +151,12 @@ class TritonServer:
             if self.log_file and self._file is None:  # a later start of the same goes on in it
                 self._file = LineWriter.open(self.log_file)
             self._process = subprocess.Popen(
-                command,
+                [*STOPPED_WITH_PARENT, *command],
                 env=os.environ | installation.environment | environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we then stop the server in order
-                preexec_fn=_stop_with_parent,
             )
             sinks: list[Callable[[str], None]] = [self._start_log, self.log]
             sinks += [self._file] if self._file else []
@@ -276,8 +278,3 @@ class TritonServer:
 
     def _where_the_log_is(self) -> str:
         return f"; log: {short(self.log_file)}" if self.log_file else ""
-
-
-def _stop_with_parent() -> None:
-    """Have the kernel stop the server, in order, when this process is killed (Linux's prctl)."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGINT)

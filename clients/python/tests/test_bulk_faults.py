@@ -1,14 +1,13 @@
 """`ram-bulk` when something goes wrong: servers, disks, other runs, wrong inputs, Ctrl-C."""
 
 import os
-import resource
 import signal
 import threading
 import time
 
 import grpc
 import pytest
-from support.bulk_runs import lines, rows, run, run_here, start
+from support.bulk_runs import COMMAND, lines, rows, run, run_here, start
 from support.transport_server import TransportServer
 
 IMAGES = 40
@@ -200,13 +199,11 @@ def test_parts_of_something_else_are_not_removed(bulk, transport_server, tmp_pat
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(bulk, transport_server, tmp_path):
-    def little_room():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     options = ("--server", transport_server.address, "--format", "webdataset", "--shard-size", "20")
     large = tmp_path / "many" / "030.png"
     large.write_bytes(bytes(150_000))
-    done = bulk(*options, runner=run, preexec_fn=little_room)
+    little_room = ("prlimit", "--fsize=100000", *COMMAND)
+    done = bulk(*options, runner=run, command=little_room)
     assert done.returncode == 1
     problem, kept = lines(done.stderr)
     assert problem.endswith("File too large")
