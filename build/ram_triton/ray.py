@@ -43,7 +43,7 @@ from ram_triton.server_code import (
 
 Pixels = npt.NDArray[np.uint8]
 
-AT_ONCE = 8  # pictures that the engine gets together; more are no faster on a CPU
+AT_ONCE = 8  # pictures that the engine gets together; more are not faster on a CPU
 THREADS = "INFERENCE_NUM_THREADS"
 
 

@@ -19,13 +19,13 @@ import PIL.Image
 
 from .address import explain
 from .bulk import arrow
-from .bulk.errors import BulkError, first_of, reason_of
+from .bulk.errors import BulkError, first_of
 from .bulk.item import Row
 from .bulk.parquet_source import IMAGE_NAMES
 from .bulk.request import Settings
 from .bulk.servers import Servers, cancel
 from .bulk.sinks import Columns, record, schema
-from .errors import ImageUnreadable, RamError
+from .errors import ImageUnreadable
 from .image import ImageLike, encode
 
 if TYPE_CHECKING:
@@ -145,14 +145,8 @@ class RamTagger(BatchTagger):
 
     async def _tag(self, image: Any) -> Row:
         row = Row("", "", "")
-        try:
-            answer = await self._servers.tag(encode(unwrapped(image)))
-        except BulkError:
-            raise
-        except RamError as error:
-            row.error = reason_of(error)
-        else:
-            row.tags, row.embedding, row.logits = answer.tags, answer.embedding, answer.logits
+        with row.keeping_error():
+            row.keep(await self._servers.tag(encode(unwrapped(image))))
         return row
 
 

@@ -44,7 +44,7 @@ class Server(uvicorn.Server):
 
 
 def serve(server: Server, listening: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C, which are no errors."""
+    """Serve until SIGTERM or Ctrl-C, which are not errors."""
     # Without these, uvicorn's end would be the signal's own.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

@@ -37,7 +37,7 @@ def tag(server, capsys, tmp_path, monkeypatch):
 
 @pytest.fixture
 def pair(album):
-    """The album without what is no image: two pictures."""
+    """The album without what is not an image: two pictures."""
     (album / "b.jpg").unlink()
     return album
 

@@ -1,13 +1,18 @@
-"""An image on its way to be tagged, and its row."""
+"""An image on its way to be tagged, what a server answers, and its row."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import RamError
 from ..tag import Tag
+from .errors import BulkError, reason_of
 
 Vector = npt.NDArray[np.float32]
+VECTORS = ("embedding", "logits")
 Members = list[tuple[str, bytes]]
 """The files of a webdataset sample: suffix without the first dot, and content."""
 
@@ -30,6 +35,20 @@ class Item:
 
 
 @dataclass(slots=True)
+class Answer:
+    """What a server found in an image."""
+
+    tags: list[Tag]
+    embedding: Vector | None = None
+    logits: Vector | None = None
+
+    def sizes(self) -> dict[str, int | None]:
+        """Numbers per vector, by name."""
+        vectors = {name: getattr(self, name) for name in VECTORS}
+        return {name: None if v is None else len(v) for name, v in vectors.items()}
+
+
+@dataclass(slots=True)
 class Row:
     """What the output has of an image: its tags, or the reason why there are none.
 
@@ -44,3 +63,17 @@ class Row:
     embedding: Vector | None = None
     logits: Vector | None = None
     members: Members = field(default_factory=list)
+
+    def keep(self, answer: Answer) -> None:
+        """Have what a server answered."""
+        self.tags, self.embedding, self.logits = answer.tags, answer.embedding, answer.logits
+
+    @contextmanager
+    def keeping_error(self) -> Iterator[None]:
+        """Have an error of the image's own, in the context, as a reason; others end the run."""
+        try:
+            yield
+        except BulkError:
+            raise
+        except RamError as error:
+            self.error = reason_of(error)

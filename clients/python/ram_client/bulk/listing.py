@@ -78,7 +78,7 @@ def readable(name: str) -> str:
 
 
 def kind_of_shard(place: str) -> str | None:
-    """TAR or PARQUET, by a place's suffix; None for what is no shard."""
+    """TAR or PARQUET, by a place's suffix; None for anything else."""
     name = path_of(place).lower()
     return next((kind for suffix, kind in SHARDS.items() if name.endswith(suffix)), None)
 

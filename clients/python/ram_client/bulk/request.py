@@ -1,4 +1,4 @@
-"""What is asked about each image, and what is answered."""
+"""What is asked about each image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,24 +8,7 @@ from tritonclient.grpc import InferRequestedOutput
 
 from .. import protocol
 from ..async_client import AsyncRamClient
-from ..tag import Tag
-from .item import Vector
-
-VECTORS = ("embedding", "logits")
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a server found in an image."""
-
-    tags: list[Tag]
-    embedding: Vector | None = None
-    logits: Vector | None = None
-
-    def sizes(self) -> dict[str, int | None]:
-        """Numbers per vector, by name."""
-        vectors = {name: getattr(self, name) for name in VECTORS}
-        return {name: None if v is None else len(v) for name, v in vectors.items()}
+from .item import VECTORS, Answer
 
 
 @dataclass(frozen=True)

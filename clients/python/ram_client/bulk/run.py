@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from ..concurrency import gather_in_order
-from ..errors import ImageUnreadable, RamError
+from ..errors import ImageUnreadable
 from .errors import BulkError, first_of, reason_of
 from .item import Item, Row
 from .output import Counts, OutputFolder
@@ -178,7 +178,7 @@ class Run:
         row = Row(item.key, item.source, entry.sample, error=item.error, members=item.members)
         if item.error is not None:
             return row
-        try:
+        with row.keeping_error():
             image = item.image
             if image is None:
                 assert item.place is not None
@@ -189,13 +189,7 @@ class Run:
                 self._bytes += len(image)
             if not image:
                 raise ImageUnreadable("an empty file")
-            answer = await self._servers.tag(image)
-        except BulkError:
-            raise
-        except RamError as error:
-            row.error = reason_of(error)
-        else:
-            row.tags, row.embedding, row.logits = answer.tags, answer.embedding, answer.logits
+            row.keep(await self._servers.tag(image))
         return row
 
     def _next_chunk(self) -> list[Entry]:

@@ -29,8 +29,9 @@ from ..errors import (
 )
 from ..image import encode
 from .errors import BulkError
+from .item import Answer
 from .pace import Pace
-from .request import Answer, Settings
+from .request import Settings
 
 ATTEMPTS = 2  # that a suspect fails by itself before it is given up
 SILENCE = 1.0  # seconds without any answer, after which failures mean that the server is away

@@ -125,9 +125,9 @@ class Parquet(Part):
 class WebDataset(Part):
     """A .tar with the files of each sample, and its row as `.json`.
 
-    If the sample has a `.json`, the row's fields are added to it; if that is no object, the row is
-    `.ram.json`. An image that is not from a shard becomes a sample that is called after its number,
-    for its name may have dots and a sample's may not.
+    If the sample has a `.json`, the row's fields are added to it; if that is not an object, the row
+    is `.ram.json`. An image that is not from a shard becomes a sample that is called after its
+    number, for its name may have dots and a sample's may not.
     """
 
     def __init__(self, path: Path, columns: Columns, notes: dict[str, str]):
