@@ -15,7 +15,7 @@ from ram_triton.errors import ServerError
 from ram_triton.repository.layout import STAGING_PREFIX
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 from ram_triton.server.folder import PREFIX
-from ram_triton.server.processes import kill_all_with
+from ram_triton.server.processes import children, kill_all_with
 from support.pipeline import copy_models
 
 ROOT = Path(__file__).parents[2]
@@ -128,8 +128,8 @@ def test_the_server_ends_when_its_launcher_is_killed(serve, repository):
     process = serve(repository, Ports.free())
     try:
         read_until_ready(process)
-        (server,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        ended = os.pidfd_open(int(server))
+        (server,) = children(process.pid)
+        ended = os.pidfd_open(server)
     finally:
         process.kill()
         process.communicate()

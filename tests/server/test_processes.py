@@ -1,5 +1,9 @@
 """Processes as /proc shows them."""
 
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from ram_triton.server import processes
 
@@ -26,3 +30,23 @@ def test_a_process_is_over_from_its_end_on_while_its_parent_notices_and_after(
 
 def test_a_process_that_is_not_there_is_over(proc):
     assert processes.is_over(7) and processes.start_time(7) is None
+
+
+def test_a_processes_children_and_what_descends_from_it_are_found_by_their_parents(proc):
+    for process, parent in ((7, 1), (8, 7), (9, 8), (10, 7), (11, 2)):
+        (proc / f"{process}").mkdir()
+        (proc / f"{process}" / "stat").write_text(f"{process} (a 7) S {parent} 0 0")
+    (proc / "12").mkdir()  # it has just ended
+    assert sorted(processes.children(7)) == [8, 10]
+    assert sorted(processes.tree(7)) == [7, 8, 9, 10]
+
+
+def test_children_are_found_while_the_threads_that_started_them_end():
+    for _ in range(100):
+        with ThreadPoolExecutor(4) as threads:
+            started = [*threads.map(subprocess.Popen, [["sleep", "60"]] * 4)]
+        found = processes.children(os.getpid())
+        for child in started:
+            child.kill()
+            child.wait()
+        assert {child.pid for child in started} <= set(found)

@@ -83,8 +83,8 @@ def test_a_killed_process_of_a_model_is_replaced_and_nobody_else_notices(served,
         seconds = served.wait_until_whole(before + 1)
         statuses = [served.ask(ensemble, [image]) for ensemble in ENSEMBLES]
     print(f"{model}: whole after {seconds:.1f} s")
+    assert served.server == server, f"the whole server was started again: {served.lines[-5:]}"
     assert statuses == ["OK"] * len(ENSEMBLES)
-    assert served.server == server, "the whole server was started again"
     assert len(set(served.stubs(model)) - set(instances)) == len(instances)
     for kind, answers in load.answers.items():
         assert max(seconds for _, seconds in answers) < DEADLINE

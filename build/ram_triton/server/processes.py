@@ -45,19 +45,19 @@ def stubs(server: int) -> list[Stub]:
 
 
 def children(process: int) -> list[int]:
-    """Return the ids of a process's children, of all its threads."""
-    found: list[int] = []
-    for file in (PROC / str(process) / "task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that has just gone
-            found += map(int, file.read_text().split())
-    return found
+    """Return the ids of a process's children, of all its threads.
+
+    As their own files name their parent. What /proc lists with each thread of the parent is
+    incomplete while a thread ends, whose children another takes over.
+    """
+    return [child for child, parent in _parents().items() if parent == process]
 
 
 def tree(process: int) -> list[int]:
     """Return the ids of a process and of all that descend from it."""
-    found = [process]
+    found, parents = [process], _parents()
     for each in found:  # which grows meanwhile
-        found += children(each)
+        found += [child for child, parent in parents.items() if parent == each]
     return found
 
 
@@ -120,6 +120,12 @@ def kill_all_with(text: str) -> list[int]:
     while not all(map(is_over, killed)) and time.monotonic() < deadline:
         time.sleep(END_INTERVAL)
     return killed
+
+
+def _parents() -> dict[int, int]:
+    """Return each process of the machine that can be seen, and its parent."""
+    found = {int(folder.name): _fields(int(folder.name)) for folder in PROC.glob("[0-9]*")}
+    return {process: int(fields[1]) for process, fields in found.items() if fields}
 
 
 def _fields(process: int) -> list[str]:
