@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import openvino
 import pytest
 from ram_triton.build import BuildRequest, build
@@ -12,6 +13,18 @@ from ram_triton.server import TritonServer
 from support.pipeline import PICTURES, copy_models, run_command
 
 FILES = [path.with_suffix(end) for path in (INT8_ENCODER, INT8_HEAD) for end in (".xml", ".bin")]
+
+
+def matrices(path):
+    """Return a graph's constants that are matrices."""
+    return [
+        op
+        for op in openvino.Core().read_model(path).get_ops()
+        if op.get_type_name() == "Constant"
+        and op.get_output_size() == 1
+        and len(shape := op.get_output_shape(0)) == 2
+        and min(shape) > 1
+    ]
 
 
 def test_the_manifest_has_the_files_and_how_far_they_agree(quantised):
@@ -25,16 +38,15 @@ def test_the_manifest_has_the_files_and_how_far_they_agree(quantised):
 
 @pytest.mark.parametrize("path", [INT8_ENCODER, INT8_HEAD], ids=["encoder", "head"])
 def test_the_products_with_weights_are_in_int8(quantised, path):
-    graph = openvino.Core().read_model(quantised / path)
-    kinds = [
-        op.get_element_type().get_type_name()
-        for op in graph.get_ops()
-        if op.get_type_name() == "Constant"
-        and op.get_output_size() == 1
-        and len(shape := op.get_output_shape(0)) == 2
-        and min(shape) > 1
-    ]
+    kinds = [weights.get_element_type().get_type_name() for weights in matrices(quantised / path)]
     assert kinds.count("i8") > len(kinds) / 2
+
+
+@pytest.mark.parametrize("path", [INT8_ENCODER, INT8_HEAD], ids=["encoder", "head"])
+def test_no_processor_adds_two_products_to_more_than_16_bits(quantised, path):
+    """Without VNNI sums of an unsigned byte times a weight, two at once, stop at 32,767."""
+    weights = [one.data for one in matrices(quantised / path) if one.data.dtype == np.int8]
+    assert 2 * 255 * max(np.abs(one.astype(int)).max() for one in weights) < 2**15
 
 
 @pytest.mark.slow
