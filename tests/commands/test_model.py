@@ -1,5 +1,6 @@
 """`make model`: what it writes, what it refuses, and that refusing changes nothing."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from ram_triton.build import BuildRequest, build
 from ram_triton.errors import ParityError, RepositoryError
 from ram_triton.files import sha256
+from ram_triton.repository.layout import DEFAULT_REPOSITORY
 from ram_triton.repository.repository import Repository
 from support.golden_checkpoint import golden_weights
 from support.pipeline import PICTURES, run_command
@@ -139,6 +141,66 @@ def test_a_second_build_of_the_same_repository_is_refused_meanwhile(tmp_path):
         repository.staging(),
     ):
         pass
+
+
+def test_a_lock_of_a_folder_that_was_removed_meanwhile_does_not_count(tmp_path, monkeypatch):
+    repository = Repository(tmp_path / "models")
+    lock = fcntl.flock
+
+    def lock_what_another_build_removes(descriptor, operation):
+        monkeypatch.undo()
+        (repository.root / "ram").rmdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_what_another_build_removes)
+    with (
+        repository.staging(),
+        pytest.raises(RepositoryError, match="another build is writing to it"),
+        repository.staging(),
+    ):
+        pass
+
+
+def test_no_other_build_begins_in_a_folder_that_is_being_removed(tmp_path, monkeypatch):
+    repository = Repository(tmp_path / "models")
+    remove, removed = Path.rmdir, []
+
+    def try_to_build_before(folder):
+        if folder.name == "ram":
+            with (
+                pytest.raises(RepositoryError, match="another build is writing to it"),
+                repository.staging(),
+            ):
+                pass
+        remove(folder)
+        removed.append(folder)
+
+    monkeypatch.setattr(Path, "rmdir", try_to_build_before)
+    with repository.staging():
+        pass
+    assert removed == [repository.root / "ram", repository.root]
+
+
+def test_an_interruption_leaves_no_half_of_a_config(tmp_path, monkeypatch):
+    repository = Repository(tmp_path / "models")
+
+    def install():
+        with repository.staging() as staging:
+            (staging / "ram" / "1").mkdir(parents=True)
+            repository.install(staging, {})
+
+    def copy_half(source, target):
+        Path(target).write_bytes(source.read_bytes()[:100])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(shutil, "copyfile", copy_half)
+        install()
+    install()
+    for config in repository.root.glob("*/config.pbtxt"):
+        original = DEFAULT_REPOSITORY / config.relative_to(repository.root)
+        assert config.read_bytes() == original.read_bytes()
+    assert not list(repository.root.glob("*/.*"))
 
 
 def test_installing_replaces_the_former_model_with_its_plans_but_not_an_edited_config(tmp_path):

@@ -1,6 +1,7 @@
 """A model repository on disk: its static files, what the build adds, and the manifest."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -8,11 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ram_triton.errors import RepositoryError
-from ram_triton.files import sha256
+from ram_triton.files import sha256, write_atomically
 from ram_triton.repository.layout import (
     DEFAULT_REPOSITORY,
     DERIVED_FILES,
@@ -21,6 +23,8 @@ from ram_triton.repository.layout import (
     STAGING_PREFIX,
     STATIC_FILES,
 )
+
+LOCK_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -41,18 +45,18 @@ class Repository:
         # Inside a model's folder: anything beside the models stops the server.
         home = self.root / "ram"
         try:
-            home.mkdir(parents=True, exist_ok=True)
             with _locked(home):
-                for left_over in home.glob(f"{STAGING_PREFIX}*"):
-                    shutil.rmtree(left_over)
-                with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=home) as staging:
-                    yield Path(staging)
+                try:
+                    for left_over in home.glob(f"{STAGING_PREFIX}*"):
+                        shutil.rmtree(left_over)
+                    with tempfile.TemporaryDirectory(prefix=STAGING_PREFIX, dir=home) as staging:
+                        yield Path(staging)
+                finally:
+                    for folder in (home, self.root):
+                        with contextlib.suppress(OSError):  # a folder that is not empty stays
+                            folder.rmdir()
         except OSError as error:
             raise RepositoryError(f"{self.root}: cannot be written ({error.strerror})") from error
-        finally:
-            for folder in (home, self.root):
-                with contextlib.suppress(OSError):  # a folder that is not empty stays
-                    folder.rmdir()
 
     def install(self, staging: Path, manifest: dict[str, Any]) -> None:
         """Move all staged files to their places, and write the manifest with their hashes last.
@@ -117,7 +121,7 @@ class Repository:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # A config that is there may have been changed by its owner.
                 if target.suffix != ".pbtxt" or not target.exists():
-                    shutil.copyfile(source, target)
+                    write_atomically(target, partial(shutil.copyfile, source))
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -126,12 +130,37 @@ def _files_below(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock, which ends with this process at the latest."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make a folder and hold its lock, which ends with this process at the latest."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        descriptor = _lock(folder)
     except BlockingIOError as error:
         raise RepositoryError(f"{folder.parent}: another build is writing to it") from error
+    try:
+        yield
     finally:
         os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    """Make a folder and return a descriptor that locks it, although another build may remove it.
+
+    Raises:
+        BlockingIOError: another process has the lock.
+        OSError: the folder cannot be made.
+    """
+    for _ in range(LOCK_ATTEMPTS - 1):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            return _lock_once(folder)
+    return _lock_once(folder)
+
+
+def _lock_once(folder: Path) -> int:
+    with contextlib.ExitStack() as unless_locked:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        unless_locked.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        unless_locked.pop_all()
+        return descriptor
