@@ -6,6 +6,7 @@ library alone, and can be interrupted: run again, it resumes with what pip has i
 
 import argparse
 import contextlib
+import fcntl
 import re
 import shutil
 import signal
@@ -24,6 +25,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = PROJECT / ".venv"
 PIP = ENVIRONMENT / "bin" / "pip"
 LOG = ENVIRONMENT / "set-up.log"
+LOCK = PROJECT / "runs" / "set-up.lock"  # not in .venv, which may be created anew
+PYPROJECT = PROJECT / "pyproject.toml"
 CONSTRAINTS = PROJECT / "build" / "constraints.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INDEX_TIMEOUT = 10.0  # seconds
@@ -62,7 +65,9 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        install(options.extra, options.torch)
+        with locked():
+            if options.torch != "auto" or not is_installed(options.extra):
+                install(options.extra, options.torch)
     except SetUpError as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
@@ -70,6 +75,35 @@ def main() -> int:
         print("\nset-up: interrupted, run it again: it resumes", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Wait for another set-up of this project to end, and have others wait.
+
+    Raises:
+        SetUpError: the lock's file cannot be written.
+    """
+    try:
+        LOCK.parent.mkdir(exist_ok=True)
+        file = LOCK.open("a")
+    except OSError as error:
+        raise SetUpError(f"{LOCK}: cannot be written ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another set-up of this project to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def is_installed(extra: str) -> bool:
+    """Return whether an extra was installed after the last change of what it consists of."""
+    stamp = ENVIRONMENT / f".installed-{extra}"
+    return stamp.exists() and all(
+        stamp.stat().st_mtime_ns >= pins.stat().st_mtime_ns for pins in (PYPROJECT, CONSTRAINTS)
+    )
 
 
 def install(extra: str, torch: str) -> None:
@@ -228,8 +262,8 @@ class Progress:
             name = "-".join(Path(match[1]).name.split("-")[:2])
             self.doing = f"fetching {name} ({size:.0f} MB)" if size >= 1 else f"fetching {name}"
         elif line.startswith("Installing collected packages: "):
-            self.total = line.count(",") + 1
             self._before = self._installed()
+            self.total = line.count(",") + 1  # last: the thread that shows it reads both
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -282,7 +316,7 @@ def say(text: str) -> None:
 
 
 def _extras() -> dict[str, list[str]]:
-    with (PROJECT / "pyproject.toml").open("rb") as file:
+    with PYPROJECT.open("rb") as file:
         extras: dict[str, list[str]] = tomllib.load(file)["project"]["optional-dependencies"]
     return extras
 

@@ -27,13 +27,31 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def run(checkout, script, extra="cpu"):
-    """Run set-up with a shell script in the place of pip."""
+def replace_pip(checkout, script):
     pip = checkout / ".venv" / "bin" / "pip"
     pip.write_text(f"#!/bin/sh\n{script}\n")
     pip.chmod(0o755)
+
+
+def start(checkout, extra="cpu"):
     command = [sys.executable, checkout / SCRIPT, extra]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(checkout, script):
+    """Run set-up with a shell script in the place of pip."""
+    replace_pip(checkout, script)
+    with start(checkout) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+@pytest.fixture
+def patient_pip(checkout):
+    """A pip that counts its calls, and ends when `go` was written to; returns the file of calls."""
+    os.mkfifo(checkout / "go")
+    replace_pip(checkout, "echo >> calls; cat go")
+    return checkout / "calls"
 
 
 def without_progress(text):
@@ -134,6 +152,45 @@ def test_an_interrupted_set_up_is_one_line(checkout):
     result = run(checkout, "kill -INT $PPID; exit 1")
     assert result.returncode == 130
     assert result.stderr == "\nset-up: interrupted, run it again: it resumes\n"
+
+
+def test_a_set_up_waits_for_another_and_does_not_repeat_it(checkout, patient_pip):
+    with start(checkout) as first:
+        assert "downloads up to" in first.stdout.readline()
+        with start(checkout) as second:
+            assert second.stdout.readline() == (
+                "set-up: waiting for another set-up of this project to end\n"
+            )
+            (checkout / "go").write_text("")  # as soon as it is read
+            assert (second.wait(), without_progress(second.stdout.read())) == (0, [])
+    assert first.returncode == 0
+    assert patient_pip.read_text() == "\n"
+
+
+def test_a_set_up_that_waits_installs_what_the_other_has_not(checkout, patient_pip):
+    with start(checkout) as first:
+        assert "downloads up to" in first.stdout.readline()
+        with start(checkout, extra="http") as second:
+            assert "waiting for another" in second.stdout.readline()
+            (checkout / "go").write_text("")
+            assert "'http' downloads up to" in second.stdout.readline()
+            (checkout / "go").write_text("")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert (checkout / ".venv" / ".installed-http").exists()
+
+
+def test_progress_can_be_shown_at_any_moment(monkeypatch):
+    progress, shown = set_up.Progress(), []
+
+    def installed():
+        if not shown:  # what the other thread would show meanwhile
+            shown.append(None)
+            shown.append(str(progress))
+        return 0
+
+    monkeypatch.setattr(progress, "_installed", installed)
+    progress.follow("Installing collected packages: numpy, rich\n")
+    assert shown[1].endswith("asking the package index")
 
 
 def test_progress_counts_what_pip_fetches_and_installs():
