@@ -101,19 +101,12 @@ class PlanBuilder:
             EngineError: TensorRT refuses the graph or gives up.
             RepositoryError: another build is writing, or the folder cannot be written.
         """
-        network, profile = parse(self.trt, self.repository.root, model)
-        root, folder = self.repository.root, self.repository.root / model.name / "1"
-        wanted = replace(
-            wanted_facts(root, model, profile, self.repository.manifest() or {}),
-            tensorrt=self.trt.__version__,
-            gpu=self.gpu.name,
-            compute_capability=self.gpu.compute_capability,
-            options=self.options,
-        )
-        if not force and fits(folder, wanted):
+        folder = self.repository.root / model.name / "1"
+        if not force and fits(folder, self._read(model)[2]):
             return f"{model.name}: the plan fits this GPU, TensorRT and config"
-        # From here to the end, so that the graph is not replaced meanwhile.
+        # The graph is read from here on, so that no build replaces it meanwhile.
         with self.repository.staging() as staging:
+            network, profile, wanted = self._read(model)
             cache = self._cache_file()
             measured = cache.read_bytes() if cache.is_file() else b""
             engine, measured = network.build(profile, self.options, measured, progress)
@@ -121,6 +114,19 @@ class PlanBuilder:
             (staging / cache.name).replace(cache)
             install(staging, folder, engine, wanted)
         return f"{model.name}: {folder / PLAN}, {len(engine) / 2**20:.0f} MiB"
+
+    def _read(self, model: Model) -> tuple[Network, Profile, PlanFacts]:
+        """Return a model's network, its shapes, and the facts of the plan that it wants."""
+        root = self.repository.root
+        network, profile = parse(self.trt, root, model)
+        wanted = replace(
+            wanted_facts(root, model, profile, self.repository.manifest() or {}),
+            tensorrt=self.trt.__version__,
+            gpu=self.gpu.name,
+            compute_capability=self.gpu.compute_capability,
+            options=self.options,
+        )
+        return network, profile, wanted
 
     def _cache_file(self) -> Path:
         """Return the file of the builder's measurements, which are of one TensorRT and GPU."""

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
 from types import ModuleType
@@ -12,7 +13,7 @@ import pytest
 import torch
 from ram_triton import plans
 from ram_triton.engines.tensorrt import RTX, BuilderOptions, load_tensorrt
-from ram_triton.errors import PlanError
+from ram_triton.errors import PlanError, RepositoryError
 from ram_triton.files import sha256
 from ram_triton.gpus import Gpu
 from ram_triton.graphs.export import export_model
@@ -20,6 +21,7 @@ from ram_triton.graphs.half_precision import halve
 from ram_triton.model.checkpoint import load_model
 from ram_triton.plan_facts import PlanFacts, differences
 from ram_triton.plans import PlanBuilder, fits, install
+from ram_triton.repository import layout
 from ram_triton.repository.configs import Shapes
 from ram_triton.repository.layout import ENCODER, FACTS, HEAD, PLAN
 from ram_triton.repository.repository import Repository
@@ -138,6 +140,34 @@ def test_a_plan_of_a_model_that_differs_in_its_labels_alone_is_built_anew(make, 
     said = make()
     assert said.pop("ram_head").endswith(" MiB")
     assert said == {model: KEPT[model] for model in said}
+
+
+def test_a_plan_is_of_the_graph_whose_hash_is_beside_it(copied, monkeypatch):
+    """A build ends just when the graph was read, and replaces it."""
+    repository, folder = Repository(copied), copied / "ram_head" / "1"
+    graph = folder / "half.onnx"
+
+    class PlanOfTheGraphItself:
+        def __init__(self):
+            self.plan = graph.read_bytes()
+
+        def build(self, *_):
+            return self.plan, b""
+
+    def parse(*_):
+        network = PlanOfTheGraphItself()
+        with suppress(RepositoryError), repository.staging():
+            graph.write_bytes(b"of another build")
+        return network, {}
+
+    monkeypatch.setattr(plans, "parse", parse)
+    trt = ModuleType("tensorrt")
+    trt.__version__ = "10.16.1.11"
+    PlanBuilder(repository, trt, H100, BuilderOptions()).make(
+        layout.MODELS["ram_head"], lambda *_: None
+    )
+    facts = json.loads((folder / FACTS).read_text())
+    assert facts["graph_sha256"] == sha256(folder / PLAN)
 
 
 @pytest.mark.parametrize("manifest", ["{", "[1]"])
