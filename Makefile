@@ -187,8 +187,10 @@ clean-model: ## Remove what was built into model_repository
 runs/demo/features.npy: build/demo/vocabulary/rules.toml $(wildcard build/demo/*.py) | $(call needs,train)
 	$(RUN) -m demo.prepare
 
-# The demo's repository is installed afresh when anything that goes into it has changed.
+# The demo's repository is installed afresh when anything that goes into it has changed, by one make
+# at a time: another one that waited for it finds nothing newer.
 $(DEMO)/ram/1/manifest.json: $(DEMO_CHECKPOINT) $(wildcard build/demo/graphs/*/*/*) \
 		$(wildcard model_repository/*/*.pbtxt model_repository/*/*/*.py model_repository/*/*/*.pbtxt model_repository/*/warmup/*) | $(call needs,cpu)
-	@rm -rf $(DEMO)
-	@$(INSTALL_DEMO) $(DEMO)
+	@mkdir -p $(dir $(DEMO))
+	@flock $(DEMO).lock sh -c 'test -f $@ && test -z "$$(find $? -newer $@)" || \
+		{ rm -rf $(DEMO) && $(INSTALL_DEMO) $(DEMO); }'

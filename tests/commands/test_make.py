@@ -1,5 +1,6 @@
 """The Makefile: its help, and calls that are refused before anything is installed or imported."""
 
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from ram_triton import make_help
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
+DEMO = "runs/demo/model_repository"
 TARGETS = make_help.read_targets(MAKEFILE)
 
 
@@ -108,3 +110,51 @@ def test_a_value_reaches_the_command_as_it_was_typed(checkout, value):
     assert f"--checkpoint={value}" in shlex.split(result.stdout.splitlines()[-1])
     result = make(checkout, "--dry-run", "train", f"CONFIG={value}")
     assert value in shlex.split(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def ready(checkout):
+    """A checkout with an environment whose `ram-triton` installs an empty demo, and lists calls."""
+    weights = checkout / "build/demo/weights/ram_demo.safetensors"
+    ram_triton = checkout / ".venv/bin/ram-triton"
+    for file in (weights, ram_triton):
+        file.parent.mkdir(parents=True)
+    for file in ("pyproject.toml", "build/constraints.txt", weights, ".venv/.installed-cpu"):
+        (checkout / file).touch()
+    ram_triton.write_text(
+        f'#!/bin/sh\necho "$@" >> calls\nmkdir -p {DEMO}/ram/1\n'
+        f'case "$*" in *--install*) touch {DEMO}/ram/1/manifest.json;; esac\n'
+    )
+    ram_triton.chmod(0o755)
+    return checkout
+
+
+def installations(checkout):
+    return (checkout / "calls").read_text().count("--install")
+
+
+def test_the_demo_is_installed_once_and_afresh_when_its_weights_change(ready):
+    for expected in (1, 1):
+        assert make(ready, "demo").returncode == 0
+        assert installations(ready) == expected
+    (ready / DEMO / "edited").touch()
+    newer = (ready / DEMO / "ram/1/manifest.json").stat().st_mtime + 1
+    os.utime(ready / "build/demo/weights/ram_demo.safetensors", (newer, newer))
+    assert make(ready, "demo").returncode == 0
+    assert installations(ready) == 2
+    assert not (ready / DEMO / "edited").exists()
+
+
+def test_a_demo_that_another_make_has_just_installed_stays(ready, monkeypatch):
+    """It does so while this one waits: here in the place of `flock`, which then runs."""
+    flock = ready / "bin" / "flock"
+    flock.parent.mkdir()
+    flock.write_text(
+        f"#!/bin/sh\n.venv/bin/ram-triton --install\ntouch {DEMO}/served\n"
+        f'exec {shutil.which("flock")} "$@"\n'
+    )
+    flock.chmod(0o755)
+    monkeypatch.setenv("PATH", str(flock.parent), prepend=os.pathsep)
+    assert make(ready, "demo").returncode == 0
+    assert (ready / DEMO / "served").exists()
+    assert installations(ready) == 1
