@@ -1,5 +1,6 @@
 """The text encoder: any names get labels, as transformers embeds them, once for each name."""
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from ram_triton.server_code import LabelText, Memory, pad, preprocess, sigmoid
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.templates import choose_templates, ram_templates, read_templates
 from support.pipeline import copy_models, run_command
-from support.requests_to_ram import ask, ask_open, statistics, tags_of
+from support.requests_to_ram import ask, ask_open, runs, statistics, tags_of
 from support.tiny_clip import WIDTH, save_for_open_clip, save_for_transformers, tiny_clip
 from transformers import CLIPTokenizer
 from tritonclient.utils import InferenceServerException
@@ -160,18 +161,19 @@ def test_scores_are_those_of_transformers_embeddings(open_client, picture, model
     assert len({round(answered[name][0], 6) for name in UNKNOWN}) > 1, "the names make a difference"
 
 
-def test_the_same_names_cost_the_text_encoder_nothing_again(
-    open_client, picture, encoder_inferences
-):
+def test_the_same_names_cost_the_text_encoder_nothing_again(open_server, open_client, picture):
+    def answer(names):
+        return ask_open(open_client, [picture], names, threshold=0)
+
+    def embeds(ask_once):
+        return runs(open_server, open_client, ["ram_open_text_encoder"], ask_once)
+
+    numbers = itertools.count()
+    assert embeds(lambda: answer([f"new thing {next(numbers)}"]))
     names = [f"thing {number}" for number in range(30)]
-    before = encoder_inferences()
-    for _ in range(2):  # Triton counts a moment after it has answered
-        first = ask_open(open_client, [picture], names, threshold=0)
-    once = encoder_inferences()
-    again = ask_open(open_client, [picture], [n.upper() for n in names], threshold=0)
-    assert once > before
-    assert encoder_inferences() == once
-    assert again["scores"].tolist() == first["scores"].tolist()
+    first, again = answer(names), [name.upper() for name in names]
+    assert not embeds(lambda: answer(again))
+    assert answer(again)["scores"].tolist() == first["scores"].tolist()
 
 
 def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(
