@@ -415,3 +415,24 @@ def test_a_full_disk_is_one_line(command, pair, transport_server):
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, f"ram-tag: {pair}/tags.csv: File too large\n")
+
+
+def test_a_journal_that_cannot_be_merged_is_kept(command, pair, transport_server):
+    """The table cannot be written at the next run either, as on a disk that is still full."""
+    journal = pair / "tags.csv.part"
+    rows = json.dumps([["x.png", "cat", "猫", 0.5, 3, True]]) + "\n"
+    journal.write_text(rows)
+    words = [*command, str(pair / "a.png"), "--csv", str(pair / "tags.csv"), "--quiet"]
+    words += ["--server", transport_server.address]
+    done = subprocess.run(
+        ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "bash", *words],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(f" (what was done is in {journal}: run again)\n")
+    assert journal.read_text() == rows
+    assert subprocess.run(words, timeout=60, check=False).returncode == 0
+    assert read_table(pair / "tags.csv")[0] == ("x.png", "cat", "猫")

@@ -73,7 +73,7 @@ class TableFile:
         next(self._old(), None)  # is it one of ours?
         try:
             self._journal = self._lock_journal()
-            if self._journal.seek(0, os.SEEK_END):
+            if self._has_journal():
                 self._merge()
         except BlockingIOError as error:
             raise TableFailed(f"{self._path}: another ram-tag is writing it") from error
@@ -128,17 +128,21 @@ class TableFile:
         if self._journal is None:
             return
         try:
-            if self._added:
+            if self._has_journal():
                 self._merge()
             self._journal_path.unlink()
         except (OSError, TableFailed) as error:
-            kept = f" (what was done is in {self._journal_path}: run again)" * bool(self._added)
+            kept = f" (what was done is in {self._journal_path}: run again)" * self._has_journal()
             message = str(error).removeprefix(f"{self._path}: ")
             raise TableFailed(
                 f"{self._path}: {getattr(error, 'strerror', message)}{kept}"
             ) from error
         finally:
             self._journal.close()
+
+    def _has_journal(self) -> bool:
+        """Whether the journal has anything, of this run or of one before that could not merge."""
+        return self._journal is not None and self._journal.seek(0, os.SEEK_END) > 0
 
     def _merge(self) -> None:
         assert self._journal
