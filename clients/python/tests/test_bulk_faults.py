@@ -7,6 +7,8 @@ import time
 
 import grpc
 import pytest
+from ram_client.bulk import servers
+from ram_client.bulk.run import Run
 from support.bulk_runs import COMMAND, lines, rows, run, run_here, start
 from support.transport_server import TransportServer
 
@@ -137,6 +139,43 @@ def test_a_server_that_fails_for_all_is_not_the_pictures_fault(bulk, picky, tmp_
     assert done.returncode == 1
     assert "no server for 1 s: the process is gone" in done.stderr
     assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_a_server_that_is_silent_is_waited_for(bulk, transport_server, monkeypatch):
+    monkeypatch.setattr(servers, "PICTURE_TIMEOUT", 0.2)
+    transport_server.hang()
+    done = bulk("--server", transport_server.address, "--wait", "1")
+    assert done.returncode == 1
+    waiting, ended, _ = lines(done.stderr)
+    silent = f"{transport_server.address}: no answer within 0.2 s"
+    assert waiting == f"ram-bulk: waiting for a server, up to 1 s (--wait): {silent}"
+    assert ended == f"ram-bulk: no server for 1 s: {silent}"
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "webdataset"])
+def test_what_is_in_memory_is_counted_out_again(
+    transport_server, tmp_path, monkeypatch, file_format
+):
+    from pyarrow import parquet, table
+
+    parquet.write_table(table({"image": [b"%d" % n for n in range(30)]}), tmp_path / "a.parquet")
+    made, run_all = [], Run.run
+
+    async def run_it(self):
+        made.append(self)
+        await run_all(self)
+
+    monkeypatch.setattr(Run, "run", run_it)
+    options = (
+        "--server",
+        transport_server.address,
+        "--format",
+        file_format,
+        "-o",
+        tmp_path / "out",
+    )
+    assert run_here(tmp_path / "a.parquet", *options).returncode == 0
+    assert [each._bytes for each in made] == [0]
 
 
 def test_ctrl_c_says_how_to_go_on(bulk, transport_server, tmp_path):

@@ -1,6 +1,10 @@
 """How many requests a server gets at once."""
 
+import asyncio
+
 from ram_client.bulk.pace import Pace
+from ram_client.bulk.request import Settings
+from ram_client.bulk.servers import Servers
 
 
 def answer(pace, seconds, rounds):
@@ -53,3 +57,27 @@ def test_a_server_that_was_away_begins_anew():
     answer(pace, 0.1, rounds=4)
     pace.restart()
     assert pace.limit == 2
+
+
+async def test_a_server_with_room_is_used_though_another_has_too_much():
+    """As after its return: it begins anew with little, while what it had still ends."""
+    nothing = Settings(None, None, (), None, False, False)
+    two = Servers(
+        ["a:1", "b:1"],
+        nothing,
+        {},
+        most=8,
+        wait=1,
+        report=print,
+        explain=lambda _: asyncio.sleep(0),
+    )
+    full, other = two._servers
+    for server in (full, other):
+        server.is_here, server.in_flight = True, server.pace.limit
+    full.in_flight += 64
+    waiting = asyncio.create_task(two._slot())
+    await asyncio.sleep(0)
+    other.in_flight -= 1
+    two._wake()
+    assert await asyncio.wait_for(waiting, 60) is other
+    await two.close()

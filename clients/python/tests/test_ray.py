@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 from ram_client import InvalidRequest, RamClient
+from ram_client.bulk.errors import BulkError
 from ram_client.ray import RamTagger
 from support.bulk_runs import rows, run
 
@@ -71,6 +73,26 @@ def test_arrays_as_numpy(server, pictures):
 def test_a_setting_that_is_wrong_is_not_a_rows_fault(server, photos):
     with pytest.raises(InvalidRequest, match="threshold"):
         RamTagger(server.grpc, threshold=2.0)({"image": [photos[0]]})
+
+
+def test_a_worker_goes_on_after_a_batch_that_failed(transport_server, photos):
+    """Ray gives it the next batch, or the same again."""
+    tagger, batch = RamTagger(transport_server.address, wait=1, timeout=1), {"image": [photos[0]]}
+    transport_server.refusal = "the key is wrong"
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="the key is wrong"):
+            tagger(batch)
+    transport_server.refusal = ""
+    assert tagger(batch).to_pylist()[0]["error"] is None
+
+
+def test_each_batch_waits_for_a_server_for_as_long_as_it_should(unreachable, photos):
+    tagger = RamTagger(unreachable, wait=1)
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(BulkError, match="no server for 1 s"):
+            tagger({"image": [photos[0]]})
+        assert time.monotonic() - begun >= 1
 
 
 @pytest.mark.slow

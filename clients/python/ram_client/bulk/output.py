@@ -139,7 +139,7 @@ class OutputFolder:
     def totals(self) -> Counts:
         """The counts of all parts that are there."""
         totals = Counts()
-        for part in self._there:
+        for part in [*self._there]:  # a thread may just publish another, after Ctrl-C
             totals.add(self._parts.get(part, Counts()))
         return totals
 

@@ -185,8 +185,8 @@ class Run:
                 image = await self._in_thread(read_image, item.place)
             if self._keep_images and not item.members:
                 row.members = item.members = [(_suffix(item, image), image)]
+                self._bytes += len(image) - len(item.image or b"")
                 item.image = None
-                self._bytes += len(image)
             if not image:
                 raise ImageUnreadable("an empty file")
             row.keep(await self._servers.tag(image))

@@ -89,12 +89,20 @@ class Servers:
         self._suspects = asyncio.Lock()
         self._picture = encode(PIL.Image.new("RGB", (8, 8), "grey"))
         self._sizes: dict[str, int | None] | None = None
-        self._away_since: float | None = time.monotonic()
+        self._away_since: float | None = None
         self._is_told = False  # that no server answers
         self._first = asyncio.Event()
 
     def start(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Begin to look after the servers; returns the tasks, to be cancelled at the end."""
+        """Begin to look after the servers; returns the tasks, to be cancelled at the end.
+
+        May be called again after a run, however that ended: servers that are away have their whole
+        time again.
+        """
+        if not self.here():
+            self._away_since, self._is_told = time.monotonic(), False
+        for server in self._servers:
+            server.problem = None
         keepers = [tasks.create_task(self._keep(server)) for server in self._servers]
         return [*keepers, tasks.create_task(self._watch())]
 
@@ -183,7 +191,7 @@ class Servers:
 
     def _wake(self) -> None:
         """Let as many go on as there is room for."""
-        room = self.capacity() - sum(server.in_flight for server in self._servers if server.is_here)
+        room = sum(max(0, s.pace.limit - s.in_flight) for s in self._servers if s.is_here)
         while room > 0 and self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -224,11 +232,11 @@ class Servers:
         return True
 
     async def _ask_for_picture(self, server: _Server) -> Answer:
-        async with asyncio.timeout(PICTURE_TIMEOUT):
-            try:
+        try:
+            async with asyncio.timeout(PICTURE_TIMEOUT):
                 return await server.ask(self._settings, self._picture)
-            except TimeoutError as error:
-                raise Timeout(f"{server.name}: no answer") from error
+        except TimeoutError as error:
+            raise Timeout(f"{server.name}: no answer within {PICTURE_TIMEOUT:g} s") from error
 
     async def _keep(self, server: _Server) -> None:
         """Bring a server in when it answers, again and again; ends with one that never will."""
@@ -269,9 +277,9 @@ class Servers:
 
     def _give_up(self, server: _Server) -> None:
         assert server.problem is not None
-        self._servers.remove(server)
-        if not self._servers:
+        if self._servers == [server]:  # it stays: whoever starts again asks it again
             raise server.problem
+        self._servers.remove(server)
         self._report(f"{server.name} is left out: {server.problem}")
 
     async def _watch(self) -> None:
