@@ -1,7 +1,7 @@
 """The synchronous client."""
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing
 from types import TracebackType
@@ -58,7 +58,6 @@ class RamClient:
         self._headers = metadata(headers)
         self._image_size: int | None = None
         self._is_size_known = False
-        self._size_lock = threading.Lock()
         self._triton = InferenceServerClient(
             server,
             creds=self._tls.credentials() if self._tls else credentials,
@@ -169,7 +168,14 @@ class RamClient:
                 tags += alone
             return tags, None
 
-        batches = in_batches(frames, batch)
+        def sized() -> Iterator[ImageLike]:
+            """The frames; the size that arrays need is asked here, where Ctrl-C ends the call."""
+            for frame in frames:
+                if settings["labels"] is None and are_pixels([frame]):
+                    self._find_image_size()
+                yield frame
+
+        batches = in_batches(sized(), batch)
         with closing(run_in_order(tag, batches, concurrency, calls.cancel)) as answers:
             for tags, error in answers:
                 yield from tags
@@ -255,21 +261,20 @@ class RamClient:
 
     def _find_image_size(self) -> int | None:
         """The side of the model's square, asked once; None if the server takes no pixels."""
-        with self._size_lock:
-            if not self._is_size_known:
-                try:
-                    metadata = self._triton.get_model_metadata(
-                        self.model + protocol.SIZE_SUFFIX,
-                        headers=self._headers,
-                        client_timeout=self.timeout,
-                    )
-                    self._image_size = protocol.read_image_size(metadata)
-                except InferenceServerException as error:
-                    if not errors.is_unsupported(error):
-                        raise self._translated(error) from error
-                    self._image_size = None
-                self._is_size_known = True
-            return self._image_size
+        if not self._is_size_known:  # without a lock: who waits for one waits for others' timeouts
+            try:
+                metadata = self._triton.get_model_metadata(
+                    self.model + protocol.SIZE_SUFFIX,
+                    headers=self._headers,
+                    client_timeout=self.timeout,
+                )
+                self._image_size = protocol.read_image_size(metadata)
+            except InferenceServerException as error:
+                if not errors.is_unsupported(error):
+                    raise self._translated(error) from error
+                self._image_size = None
+            self._is_size_known = True
+        return self._image_size
 
     def _infer(
         self, request: dict[str, Any], infer: Callable[..., InferResult] | None = None

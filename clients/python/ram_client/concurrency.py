@@ -50,8 +50,7 @@ def run_in_order(
         if problem:
             raise problem
     finally:
-        if calls:
-            cancel()
+        cancel()
         threads.shutdown(cancel_futures=True)
 
 
@@ -131,6 +130,11 @@ async def gather_in_order(
                 started = asyncio.create_task(call(await anext(source)))
             except StopAsyncIteration:
                 break
+            except asyncio.CancelledError:  # by the items themselves, or at the end
+                ended: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+                ended.cancel()
+                calls.put_nowait(ended)
+                raise
             except Exception as error:
                 calls.put_nowait(_failed(error))
                 break

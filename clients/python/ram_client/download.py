@@ -42,14 +42,19 @@ async def fetch(url: Url, *, megabytes: float, seconds: float) -> bytes:
 
     # A daemon: Ctrl-C does not wait for a server that is silent.
     threading.Thread(target=work, daemon=True).start()
-    return await done
+    try:
+        # What `_read` cannot see between two bytes: a name that is looked up, headers that drip.
+        async with asyncio.timeout(seconds):
+            return await done
+    except TimeoutError as error:
+        raise ImageUnreadable(f"{url}: {_too_late(seconds)}") from error
 
 
 def _read(url: Url, most: int, seconds: float) -> bytes:
     end = time.monotonic() + seconds
     opener = urllib.request.build_opener(_Redirects(url))
     request = urllib.request.Request(url, headers={"User-Agent": f"ram-tag/{__version__}"})
-    with opener.open(request, timeout=min(SILENCE, seconds)) as answer:
+    with opener.open(request, timeout=SILENCE) as answer:
         length = answer.headers.get("Content-Length") or ""
         if length.isdecimal() and int(length) > most:
             raise ValueError(_too_large(most))
@@ -59,7 +64,7 @@ def _read(url: Url, most: int, seconds: float) -> bytes:
             if len(data) > most:
                 raise ValueError(_too_large(most))
             if time.monotonic() > end:
-                raise ValueError(f"has not arrived within {seconds:g} s")
+                raise ValueError(_too_late(seconds))
         if length.isdecimal() and len(data) < int(length):
             raise ValueError("the connection ended before the picture did")
     return bytes(data)
@@ -96,6 +101,10 @@ def _is_public(url: str) -> bool:
     except OSError:
         return False
     return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
+
+
+def _too_late(seconds: float) -> str:
+    return f"has not arrived within {seconds:g} s"
 
 
 def _too_large(most: int) -> str:

@@ -45,7 +45,11 @@ class Server(uvicorn.Server):
 
 def serve(server: Server, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C, which are not errors."""
-    # Without these, uvicorn's end would be the signal's own.
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # Before uvicorn has its own; without these, its end would be the signal's.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, end)
     server.run(sockets=[listening])

@@ -1,6 +1,7 @@
 """Many calls at once: in order, bounded, and over when nobody wants more of them."""
 
 import asyncio
+import signal
 import threading
 from contextlib import aclosing
 
@@ -204,3 +205,29 @@ async def test_batches_and_an_error_after_them():
         list(in_batches([1], 0))
     with pytest.raises(ValueError, match="concurrency: 0 is below 1"):
         list(run_in_order(str, [1], 0))
+
+
+def test_ctrl_c_ends_a_call_that_is_the_only_one():
+    over = threading.Event()
+
+    def work(_):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert over.wait(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        next(run_in_order(work, [0], 1, over.set))
+    assert over.is_set()
+
+
+async def test_items_that_are_cancelled_end_it():
+    async def items():
+        yield 0
+        raise asyncio.CancelledError
+
+    async def work(item):
+        return item
+
+    async with aclosing(gather_in_order(work, items(), 2)) as results:
+        assert await anext(results) == 0
+        with pytest.raises(asyncio.CancelledError):
+            await anext(results)

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -199,6 +200,11 @@ def web(photos, monkeypatch):
         def do_GET(self):
             if self.path == "/silent":
                 over.wait(timeout=60)
+            elif self.path == "/drips":
+                with suppress(OSError):
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+                    while not over.wait(timeout=0.05):
+                        self.wfile.write(b"x")
             elif self.path.startswith("/to/"):
                 self.answer(302, {"Location": self.path.removeprefix("/to/")})
             elif self.path == "/endless":
@@ -265,6 +271,11 @@ async def test_what_an_address_must_not_do(web, monkeypatch, path, complaint):
         await download.fetch(Url(web(path)), megabytes=1, seconds=30)
     assert str(raised.value).startswith(f"{web(path)}: {complaint}")
     assert "\n" not in str(raised.value)
+
+
+async def test_an_address_whose_answer_never_begins(web):
+    with pytest.raises(ImageUnreadable, match=r"/drips: has not arrived within 0\.3 s$"):
+        await download.fetch(Url(web("/drips")), megabytes=1, seconds=0.3)
 
 
 async def test_a_redirect_from_the_internet_into_this_network(web, monkeypatch):

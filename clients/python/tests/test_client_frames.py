@@ -1,11 +1,15 @@
 """Pixels over the wire, as far as it goes without a model."""
 
 import asyncio
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 
 import numpy as np
 import pytest
 from ram_client import AsyncRamClient, ImageUnreadable, InvalidRequest, RamClient, Timeout
+from support.transport_server import TransportServer
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
 
@@ -141,3 +145,46 @@ def test_a_frame_that_is_not_answered_is_told_in_its_turn(transport_server):
             tagged.append(tags)
             client.timeout = 1 if len(tagged) == 2 else 60
     assert tagged == [[], []]
+
+
+class Silent(TransportServer):
+    """Never says which size it takes; calls something when it is asked."""
+
+    def __init__(self, asked):
+        super().__init__()
+        self.asked = asked
+        self.hang()
+
+    def ModelMetadata(self, request, context):
+        self.asked()
+        self._answering.wait()
+        return super().ModelMetadata(request, context)
+
+
+@pytest.fixture
+def silent():
+    servers = []
+
+    def make(asked):
+        servers.append(Silent(asked))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def test_threads_do_not_wait_for_each_others_timeouts_to_learn_the_size(silent):
+    all_ask = threading.Barrier(4)
+    server = silent(lambda: all_ask.wait(60))
+    with ThreadPoolExecutor(3) as threads, RamClient(server.address, timeout=60) as client:
+        tagged = [threads.submit(client.tag, FRAME) for _ in range(3)]
+        all_ask.wait(60)
+        server.answer()
+        assert [future.result() for future in tagged] == [[]] * 3
+
+
+def test_ctrl_c_ends_a_wait_for_the_size(silent):
+    server = silent(lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    with RamClient(server.address, timeout=None) as client, pytest.raises(KeyboardInterrupt):
+        next(client.tag_frames([FRAME] * 3))
