@@ -35,7 +35,9 @@ def test_a_process_that_is_not_there_is_over(proc):
 def test_a_processes_children_and_what_descends_from_it_are_found_by_their_parents(proc):
     for process, parent in ((7, 1), (8, 7), (9, 8), (10, 7), (11, 2)):
         (proc / f"{process}").mkdir()
-        (proc / f"{process}" / "stat").write_text(f"{process} (a 7) S {parent} 0 0")
+        name = "программа".encode()[:15]  # so the kernel cuts it, within a letter
+        stat = b"%d (%b) 7) S %d 0 0" % (process, name, parent)
+        (proc / f"{process}" / "stat").write_bytes(stat)
     (proc / "12").mkdir()  # it has just ended
     assert sorted(processes.children(7)) == [8, 10]
     assert sorted(processes.tree(7)) == [7, 8, 9, 10]

@@ -68,7 +68,7 @@ def read_numbers(file: Path) -> dict[str, int]:
         OSError: it cannot be read, as that of a process that has ended.
     """
     found = {}
-    for line in file.read_text().splitlines():
+    for line in file.read_text(errors="replace").splitlines():
         name, _, value = line.partition(":")
         number, *unit = value.split() or [""]
         if number.isdecimal():
@@ -131,5 +131,7 @@ def _parents() -> dict[int, int]:
 def _fields(process: int) -> list[str]:
     """Return what /proc/PID/stat has after the name, from the state on."""
     with contextlib.suppress(OSError):
-        return (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+        # The kernel cuts a name after 15 bytes, be it within a letter.
+        stat = (PROC / str(process) / "stat").read_bytes()
+        return stat.rpartition(b")")[2].decode().split()
     return []
