@@ -103,11 +103,12 @@ def infer_response(rows):
 
 
 class HTTPTransportServer:
-    """The same over HTTP."""
+    """The same over HTTP; `status` is that of its answers."""
 
     def __init__(self):
         self.failures = 0
         self.calls = 0
+        self.status = 200
         self._answering = threading.Event()
         self._answering.set()
         outer = self
@@ -129,7 +130,7 @@ class HTTPTransportServer:
                         }
                         for name in TAG_OUTPUTS
                     ]
-                    self.answer(200, {"outputs": outputs})
+                    self.answer(outer.status, {"outputs": outputs})
 
             def answer(self, status, body):
                 text = json.dumps(body).encode()
@@ -148,6 +149,9 @@ class HTTPTransportServer:
 
     def hang(self):
         self._answering.clear()
+
+    def answer(self):
+        self._answering.set()
 
     def stop(self):
         self._answering.set()

@@ -8,6 +8,7 @@ from ram_triton.server.api import RAM, Api, Outcome
 INTERVAL = 5.0  # seconds between two pictures, if nobody else is answered meanwhile
 AFTER_FAILURE = 1.0
 FAILURES = 3  # in a row
+SILENCES = 2  # in a row: one may be a pause of the whole machine
 SHORTEST, LONGEST = 10.0, 120.0  # seconds that an answer may take
 PATIENCE = 60  # times what the quickest one took
 
@@ -37,13 +38,14 @@ class Canary(Thread):
         self.forgiven = False
         self._api, self._ensembles, self._interval = api, ensembles, interval
         self._over = Event()
-        self._failures = 0
+        self._failures = self._silences = 0
         self._quickest = quickest
         self._answered: dict[str, float] = {}
 
     def forgive(self) -> None:
         """Let what failed until now not count: it is known why."""
-        self._failures, self.problem, self.is_well, self.forgiven = 0, None, True, True
+        self._failures = self._silences = 0
+        self.problem, self.is_well, self.forgiven = None, True, True
 
     def end(self) -> None:
         """Ask no more."""
@@ -82,7 +84,9 @@ class Canary(Thread):
                 self.problem = f"{model} {outcome.value}: {reason}"
         elif outcome is Outcome.SILENT and after.get(model, 0) <= before.get(model, 0):
             self.is_well = False
-            self.problem = f"{model} {outcome.value} ({reason}, {seconds:.0f} s)"
+            self._silences += 1
+            if self._silences >= SILENCES:
+                self.problem = f"{model} {outcome.value} ({reason}, {seconds:.0f} s)"
 
     def _succeed(self) -> None:
-        self._failures, self.is_well = 0, True
+        self._failures, self._silences, self.is_well = 0, 0, True
