@@ -62,6 +62,7 @@ class TritonServer:
     environment: dict[str, str] = field(default_factory=dict)
     _file: LineWriter | None = field(default=None, init=False, repr=False)
     _dropped: int = field(default=0, init=False, repr=False)
+    _is_killed: bool = field(default=False, init=False, repr=False)
 
     @property
     def http(self) -> str:
@@ -158,6 +159,7 @@ class TritonServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we then stop the server in order
             )
+            self._is_killed = False
             sinks: list[Callable[[str], None]] = [self._start_log, self.log]
             sinks += [self._file] if self._file else []
             self._log_reader = LogReader(sinks, self._with_its_own_path)
@@ -230,13 +232,16 @@ class TritonServer:
 
     def kill(self) -> None:
         """End the server and all that it started at once, and remove what it leaves."""
+        if self._is_killed:  # its id may be another's by now
+            return
         self._kill_group()
         self._process.wait()
+        self._is_killed = True
         self._resources.close()
         self._reader.join(STOP_TIMEOUT)
 
     def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _command(self, installation: Installation) -> list[str]:

@@ -95,7 +95,7 @@ class Supervisor:
                 if self.health.restarts:
                     self.server.start()
                 problem = self._serve_once(ready)
-            except ServerError as error:
+            except (ServerError, OSError) as error:  # a disk or memory may be full for a while
                 if not self._announced:
                     raise
                 problem = str(error)
