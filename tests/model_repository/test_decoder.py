@@ -104,6 +104,18 @@ def test_a_process_that_was_killed_is_replaced_without_losing_an_image(
     np.testing.assert_array_equal(decoding.preprocess(encoded), preprocess(encoded, SIZE))
 
 
+def test_a_process_that_did_not_start_is_started_for_the_next_image(
+    strict, photo, encode, monkeypatch
+):
+    started = strict()
+    with monkeypatch.context() as short_of_time:
+        short_of_time.setattr(decoder, "START_SECONDS", 1e-6)
+        os.kill(started.process_id, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="does not start"):
+            started.preprocess(encode(photo))
+    assert started.preprocess(encode(photo)).shape == (SIZE, SIZE, 3)
+
+
 def test_what_libtiff_writes_of_a_damaged_picture_is_not_written(decoding, capfd):
     bits = zlib.compress(np.random.default_rng(0).bytes(4000), 0)
     tags = {256: 800, 257: 800, 258: 1, 259: 3, 262: 1, 273: 0, 277: 1, 278: 800, 279: len(bits)}

@@ -94,7 +94,7 @@ class Decoder:
                 self._end()
                 self._start()
                 raise RuntimeError(f"not decoded within {WALL_SECONDS} s") from error
-            except (ConnectionError, EOFError):
+            except (OSError, EOFError):  # it has ended, or did not start the last time
                 status = self._end()
                 self._start()
                 if status == -signal.SIGPROF:
@@ -119,7 +119,7 @@ class Decoder:
 
         Raises:
             ImageError: it cannot be used.
-            EOFError, ConnectionError: the process has ended.
+            EOFError, OSError: the process has ended.
         """
         send(self._socket, True, encoded)
         answered, payload = receive(self._socket)
