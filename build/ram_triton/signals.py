@@ -1,10 +1,15 @@
-"""Ctrl-C and SIGTERM, delayed until a step that must not be torn has ended."""
+"""Signals: those that count; Ctrl-C and SIGTERM delayed until a step is whole."""
 
 import signal
 from types import FrameType
 from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def counts(number: int) -> bool:
+    """Whether a signal is to be heeded: not SIGHUP, if nohup has started the process."""
+    return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
 class Interruption:

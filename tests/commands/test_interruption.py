@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ram_triton.cli import COMMANDS
+from ram_triton.cli import COMMANDS, guarded
+from ram_triton.server.stopping import Stopping
 
 ROOT = Path(__file__).parents[2]
 # Takes the place of a package that takes long to import: the signal comes meanwhile.
@@ -53,6 +54,17 @@ def test_a_signal_while_the_program_itself_imports_is_one_line(tmp_path):
     (tmp_path / "argparse.py").write_text(SIGNALLED.format("SIGINT"))
     done = run("model", PYTHONPATH=str(tmp_path))
     assert (done.stderr, done.returncode) == ("ram-triton: interrupted\n", 130)
+
+
+def test_a_lost_terminal_does_not_end_what_nohup_started():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping() as stopping:
+            signal.raise_signal(signal.SIGHUP)
+        assert not stopping.asked.is_set()
+        assert guarded("ram-triton", lambda: signal.raise_signal(signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_command_that_does_not_exist_is_refused_with_those_that_do():

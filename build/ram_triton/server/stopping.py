@@ -6,6 +6,8 @@ from threading import Event
 from types import FrameType
 from typing import Self
 
+from ram_triton.signals import counts
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -22,7 +24,9 @@ class Stopping:
         self._number = 0  # of signals
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._before = {
+            number: signal.signal(number, self._handle) for number in SIGNALS if counts(number)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:
