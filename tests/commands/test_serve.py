@@ -124,6 +124,15 @@ def test_two_servers_that_start_at_the_same_time_do_not_share_a_port():
     others.reserve().close()
 
 
+def test_ports_that_another_server_has_reserved_are_not_offered(monkeypatch):
+    reserved, others = Ports.free(), Ports.free()
+    numbers = [*vars(reserved).values(), *vars(others).values()]
+    monkeypatch.setattr("ram_triton.server.ports._numbers", iter(numbers))
+    with reserved.reserve():
+        offered = set(vars(Ports.free()).values())
+    assert not offered & {reserved.http, reserved.grpc, reserved.metrics}
+
+
 def test_the_server_ends_when_its_launcher_is_killed(serve, repository):
     process = serve(repository, Ports.free())
     try:

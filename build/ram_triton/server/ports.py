@@ -46,7 +46,7 @@ class Ports:
                 number = getattr(self, kind)
                 name = stack.enter_context(socket.socket(socket.AF_UNIX))
                 try:
-                    name.bind(f"\0ram-triton-port-{number}")  # the kernel frees it with the process
+                    name.bind(_reserved(number))  # the kernel frees it with the process
                     taken = _is_taken(number)
                 except OSError:
                     taken = True
@@ -63,9 +63,19 @@ _start = random.randrange(len(FREE))
 _numbers = itertools.cycle([*FREE[_start:], *FREE[:_start]])
 
 
+def _reserved(port: int) -> str:
+    """Return the name of an abstract socket, which whoever has reserved a port has."""
+    return f"\0ram-triton-port-{port}"
+
+
 def _is_free(port: int) -> bool:
-    with socket.socket() as listener, contextlib.suppress(OSError):
+    with (
+        socket.socket() as listener,
+        socket.socket(socket.AF_UNIX) as name,
+        contextlib.suppress(OSError),
+    ):
         listener.bind((LOOPBACK, port))
+        name.bind(_reserved(port))
         return True
     return False
 
