@@ -64,9 +64,12 @@ class Record:
         """Return how requests failed that no kill explains."""
         return Counter(
             status
-            for second, _, status in self.answers
+            for second, taken, status in self.answers
             if status != "right"
-            and (status == "wrong" or not any(0 <= second - k < AFTER_KILL for k in self.kills))
+            and (
+                status == "wrong"
+                or not any(k - taken <= second < k + AFTER_KILL for k in self.kills)
+            )
         )
 
     def latency(self, begin: float, end: float) -> str:
@@ -111,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         rate = arguments.rate or traffic.capacity() / 2
         print(f"{rate:.1f} requests/s for {arguments.minutes:g} minutes", flush=True)
         record = soak(traffic, rate, arguments.minutes * 60, arguments.kill_every * 60, supervisor)
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{ports.health}/health/ready") as answer:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{ports.health}/health/live") as answer:
             state = json.load(answer)
     report(record, state)
     return 1 if record.unexpected() else 0
@@ -214,7 +217,8 @@ def soak(
             if now >= seconds:
                 break
             if now >= next_sample:
-                record.samples.append(sample(supervisor, now))
+                with contextlib.suppress(ServerError):  # it is just started again
+                    record.samples.append(sample(supervisor, now))
                 next_sample += seconds / SAMPLES
             if now >= next_kill:
                 model = next(models)

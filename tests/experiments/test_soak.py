@@ -5,6 +5,13 @@ from experiments import soak
 from ram_triton.cli import run_module
 
 
+def test_a_request_that_a_kill_may_have_ended_is_expected_to_fail():
+    record = soak.Record(kills=[100.0])
+    for second, status in ((99.8, "Unavailable"), (99.0, "Unavailable"), (99.8, "wrong")):
+        record.answers.append((second, 0.3, status))
+    assert record.unexpected() == {"Unavailable": 1, "wrong": 1}
+
+
 @pytest.mark.slow
 def test_it_reports_kills_drift_and_that_every_answer_was_right(repository, capsys):
     arguments = ["--repository", repository, "--minutes", 0.3, "--rate", 4, "--kill-every", 0.1]
