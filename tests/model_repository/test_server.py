@@ -176,7 +176,7 @@ def test_bad_images_fail_alone_among_requests_that_are_batched_together(server, 
     requests = 0
     while requests < 100:  # Triton counts a moment after it has answered
         requests, executions = np.subtract(preprocessed(server, client), before)
-    assert executions < requests == 100, "no requests were batched: the test shows nothing"
+    assert executions < requests, "no requests were batched: the test shows nothing"
 
 
 def preprocessed(server, client):
