@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 LOADTEST = Path(__file__).parents[2] / "loadtest"
-# The tiny model's scores are tiny too, as are its thresholds.
-SETTINGS = ("--threshold", "0.0005", "--tolerance", "0.00001")
+# The tiny model's scores are tiny too, as are its thresholds. No test is about slow answers.
+SETTINGS = ("--threshold", "0.0005", "--tolerance", "0.00001", "--timeout", "60")
 
 KINDS = {
     "plain",
@@ -267,13 +267,13 @@ def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp
         "--ramp-from",
         1,
         "--ramp-to",
-        512,
+        1024,
         "--ramp-step",
         1,
         "--ramp-precision",
         0.5,
         "--max-p99",
-        2000,
+        4000,
         "--tags",
         "plain",
         "--expected",
@@ -286,7 +286,7 @@ def test_the_ramp_finds_the_highest_rate_that_keeps_the_limit(server, photo, tmp
     assert 1 <= good < bad <= 1.51 * good
     levels = re.findall(r"^ +([\d.]+) +\d+ +[\d.]+ +([\d.]+) +0(.*)$", stdout, re.M)
     for rate, p99, remark in levels:
-        assert (float(p99) <= 2000) == (remark == "") == (float(rate) <= good)
+        assert (float(p99) <= 4000) == (remark == "") == (float(rate) <= good)
 
 
 def test_a_rate_that_all_users_are_too_few_for_is_told(server, images, healthy_run):
