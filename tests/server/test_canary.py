@@ -2,7 +2,7 @@
 
 import pytest
 from ram_triton.server import canary as module
-from ram_triton.server.api import RAM, Api
+from ram_triton.server.api import RAM, RAM_OPEN, Api
 from ram_triton.server.canary import FAILURES, Canary
 from support.transport_server import HTTPTransportServer
 
@@ -18,13 +18,13 @@ def server():
 def look(server, monkeypatch):
     """Look after a server that is silent, fails or answers; returns the canary."""
     api = Api(server.address, f"http://{server.address}/metrics", "key")
-    canary = Canary(api, [RAM], quickest=0)
+    canary = Canary(api, [RAM, RAM_OPEN], quickest=0)
 
-    def look_once(behaviour):
+    def look_once(behaviour, model=RAM):
         server.hang() if behaviour == "silent" else server.answer()
         server.status = 500 if behaviour == "fails" else 200
         monkeypatch.setattr(module, "SHORTEST", 0.1 if behaviour == "silent" else 60)
-        canary._look_after(RAM)
+        canary._look_after(model)
         return canary
 
     return look_once
@@ -40,6 +40,12 @@ def test_one_silence_may_be_a_pause_of_the_machine(look):
 def test_a_server_that_stays_silent_is_restarted(look):
     look("silent")
     assert look("silent").problem.startswith("ram does not answer (timed out, 0 s)")
+
+
+def test_a_model_that_stays_silent_is_not_hidden_by_another_that_answers(look):
+    look("silent")
+    assert not look("answers", RAM_OPEN).is_well
+    assert look("silent").problem.startswith("ram does not answer")
 
 
 def test_a_server_that_fails_time_after_time_is_restarted(look):

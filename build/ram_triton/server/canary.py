@@ -1,6 +1,7 @@
 """A picture now and then, so that a server that has stopped answering is noticed."""
 
 import time
+from collections import Counter
 from threading import Event, Thread
 
 from ram_triton.server.api import RAM, Api, Outcome
@@ -8,7 +9,7 @@ from ram_triton.server.api import RAM, Api, Outcome
 INTERVAL = 5.0  # seconds between two pictures, if nobody else is answered meanwhile
 AFTER_FAILURE = 1.0
 FAILURES = 3  # in a row
-SILENCES = 2  # in a row: one may be a pause of the whole machine
+SILENCES = 2  # of one model in a row: one may be a pause of the whole machine
 SHORTEST, LONGEST = 10.0, 120.0  # seconds that an answer may take
 PATIENCE = 60  # times what the quickest one took
 
@@ -18,7 +19,7 @@ class Canary(Thread):
 
     Attributes:
         problem: what is wrong with the server, None if nothing is.
-        is_well: whether the last question was answered.
+        is_well: whether the last question was answered, and no model is silent.
     """
 
     def __init__(
@@ -38,14 +39,15 @@ class Canary(Thread):
         self.forgiven = False
         self._api, self._ensembles, self._interval = api, ensembles, interval
         self._over = Event()
-        self._failures = self._silences = 0
+        self._failures = 0
+        self._silences: Counter[str] = Counter()  # of each model
         self._quickest = quickest
         self._answered: dict[str, float] = {}
 
     def forgive(self) -> None:
         """Let what failed until now not count: it is known why."""
-        self._failures = self._silences = 0
-        self.problem, self.is_well, self.forgiven = None, True, True
+        self._silences.clear()
+        self._failures, self.problem, self.is_well, self.forgiven = 0, None, True, True
 
     def end(self) -> None:
         """Ask no more."""
@@ -63,7 +65,7 @@ class Canary(Thread):
         before = self._api.successes()
         if before.get(model, 0) > self._answered.get(model, 0):
             self._answered = before
-            self._succeed()
+            self._succeed(model)
             return
         patience = min(max(SHORTEST, PATIENCE * self._quickest), LONGEST)
         self.forgiven = False
@@ -76,7 +78,7 @@ class Canary(Thread):
             return
         if outcome is Outcome.ANSWERED:
             self._quickest = min(self._quickest, seconds) if model == RAM else self._quickest
-            self._succeed()
+            self._succeed(model)
         elif outcome is Outcome.FAILED:
             self.is_well = False
             self._failures += 1
@@ -84,9 +86,10 @@ class Canary(Thread):
                 self.problem = f"{model} {outcome.value}: {reason}"
         elif outcome is Outcome.SILENT and after.get(model, 0) <= before.get(model, 0):
             self.is_well = False
-            self._silences += 1
-            if self._silences >= SILENCES:
+            self._silences[model] += 1
+            if self._silences[model] >= SILENCES:
                 self.problem = f"{model} {outcome.value} ({reason}, {seconds:.0f} s)"
 
-    def _succeed(self) -> None:
-        self._failures, self._silences, self.is_well = 0, 0, True
+    def _succeed(self, model: str) -> None:
+        self._silences.pop(model, None)
+        self._failures, self.is_well = 0, not self._silences
