@@ -402,37 +402,38 @@ def test_a_closed_pipe_keeps_what_was_written(command, pair, transport_server):
     assert read_table(pair / "tags.csv") == [(f"{pair}/a.png", "", "")]
 
 
-def test_a_full_disk_is_one_line(command, pair, transport_server):
+def run_on_a_full_disk(words):
     """A limit on the size of files stands for it: writing fails in the same way."""
-    (pair / "tags.csv").write_text("")
-    words = [*command, str(pair / "a.png"), "--csv", str(pair / "tags.csv"), "--quiet"]
-    words += ["--server", transport_server.address]
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "bash", *words],
         capture_output=True,
         encoding="utf-8",
         timeout=60,
         check=False,
     )
+
+
+@pytest.fixture
+def to_a_table(command, pair, transport_server):
+    """The command that writes a picture's tags into `tags.csv`."""
+    words = [*command, str(pair / "a.png"), "--csv", str(pair / "tags.csv"), "--quiet"]
+    return [*words, "--server", transport_server.address]
+
+
+def test_a_full_disk_is_one_line(to_a_table, pair):
+    (pair / "tags.csv").write_text("")
+    done = run_on_a_full_disk(to_a_table)
     assert (done.returncode, done.stderr) == (1, f"ram-tag: {pair}/tags.csv: File too large\n")
 
 
-def test_a_journal_that_cannot_be_merged_is_kept(command, pair, transport_server):
+def test_a_journal_that_cannot_be_merged_is_kept(to_a_table, pair):
     """The table cannot be written at the next run either, as on a disk that is still full."""
     journal = pair / "tags.csv.part"
     rows = json.dumps([["x.png", "cat", "猫", 0.5, 3, True]]) + "\n"
     journal.write_text(rows)
-    words = [*command, str(pair / "a.png"), "--csv", str(pair / "tags.csv"), "--quiet"]
-    words += ["--server", transport_server.address]
-    done = subprocess.run(
-        ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "bash", *words],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
+    done = run_on_a_full_disk(to_a_table)
     assert done.returncode == 1
     assert done.stderr.endswith(f" (what was done is in {journal}: run again)\n")
     assert journal.read_text() == rows
-    assert subprocess.run(words, timeout=60, check=False).returncode == 0
+    assert subprocess.run(to_a_table, timeout=60, check=False).returncode == 0
     assert read_table(pair / "tags.csv")[0] == ("x.png", "cat", "猫")
