@@ -1,7 +1,6 @@
 """Pixels over the wire, as far as it goes without a model."""
 
 import asyncio
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
@@ -184,7 +183,15 @@ def test_threads_do_not_wait_for_each_others_timeouts_to_learn_the_size(silent):
         assert [future.result() for future in tagged] == [[]] * 3
 
 
-def test_ctrl_c_ends_a_wait_for_the_size(silent):
-    server = silent(lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
-    with RamClient(server.address, timeout=None) as client, pytest.raises(KeyboardInterrupt):
-        next(client.tag_frames([FRAME] * 3))
+def test_the_size_is_asked_in_the_callers_thread_where_ctrl_c_ends_the_call(transport_server):
+    transport_server.image_size, asked = 32, []
+    with RamClient(transport_server.address) as client:
+        find = client._find_image_size
+
+        def find_image_size():
+            asked.append(threading.current_thread())
+            return find()
+
+        client._find_image_size = find_image_size
+        assert [*client.tag_frames([FRAME] * 3)] == [[]] * 3
+    assert asked[0] is threading.current_thread()
