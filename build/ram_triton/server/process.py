@@ -21,7 +21,7 @@ from ram_triton.server.folder import VARIABLE, ServerFolder
 from ram_triton.server.installation import Installation
 from ram_triton.server.log import LineWriter, LogReader, StartLog
 from ram_triton.server.ports import LOOPBACK, Ports
-from ram_triton.server.processes import ZOMBIE, children, state, stubs
+from ram_triton.server.processes import ZOMBIE, children, state, stubs_among
 
 START_TIMEOUT = 600.0  # seconds: compiling a full-size model takes a minute on two cores
 STOP_TIMEOUT = 30.0  # seconds
@@ -275,8 +275,9 @@ class TritonServer:
 
     def _dead_stubs(self) -> list[int]:
         """Ids of the Python models' processes that ended and that the server has not noticed."""
-        self._model_of_stub |= {stub.id: stub.model for stub in stubs(self._process.pid)}
-        return [child for child in children(self._process.pid) if state(child) == ZOMBIE]
+        running = children(self._process.pid)
+        self._model_of_stub |= {stub.id: stub.model for stub in stubs_among(running)}
+        return [child for child in running if state(child) == ZOMBIE]
 
     def _error(self, text: str) -> ServerError:
         return ServerError(text + self._where_the_log_is())

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +35,18 @@ class Stub:
 
 def stubs(server: int) -> list[Stub]:
     """Return the Python models' processes of a tritonserver; those that have ended are left out."""
+    return stubs_among(children(server))
+
+
+def stubs_among(processes: Iterable[int]) -> list[Stub]:
+    """Return those of some processes that are Python models' and have not ended."""
     found = []
-    for child in children(server):
-        arguments = command_line(child)
+    for process in processes:
+        arguments = command_line(process)
         if len(arguments) < 3 or not arguments[0].endswith(STUB):
             continue
         if model := MODEL_FILE.search(arguments[1]):
-            found.append(Stub(child, model[1].decode(), arguments[2].decode()))
+            found.append(Stub(process, model[1].decode(), arguments[2].decode()))
     return found
 
 
