@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 
 from ram_triton import __version__
 from ram_triton.errors import RamTritonError
-from ram_triton.signals import counts
+from ram_triton.signals import is_heeded
 
 COMMANDS = {
     "model": "build a model repository from a RAM checkpoint",
@@ -92,7 +92,7 @@ def guarded(program: str, function: Callable[[], int | None], remedy: str = RUN_
     Returns:
         The exit status: the function's; 1 for an error, 128 + N after signal N.
     """
-    for number in filter(counts, TERMINATED):
+    for number in filter(is_heeded, TERMINATED):
         signal.signal(number, _terminate)
     # Their progress bars and hub look-ups are of no use here.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

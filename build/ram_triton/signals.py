@@ -1,4 +1,4 @@
-"""Signals: those that count; Ctrl-C and SIGTERM delayed until a step is whole."""
+"""Signals: which are heeded; Ctrl-C and SIGTERM delayed until a step is whole."""
 
 import signal
 from types import FrameType
@@ -7,7 +7,7 @@ from typing import Self
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def counts(number: int) -> bool:
+def is_heeded(number: int) -> bool:
     """Whether a signal is to be heeded: not SIGHUP, if nohup has started the process."""
     return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 

@@ -133,14 +133,16 @@ def test_graphs_that_differ_too_much_fail_and_leave_the_repository_as_it_was(
     assert not (tmp_path / "new").exists()
 
 
+def require_refused(repository):
+    refused = pytest.raises(RepositoryError, match="another build is writing to it")
+    with refused, repository.staging():
+        pass
+
+
 def test_a_second_build_of_the_same_repository_is_refused_meanwhile(tmp_path):
     repository = Repository(tmp_path / "models")
-    with (
-        repository.staging(),
-        pytest.raises(RepositoryError, match="another build is writing to it"),
-        repository.staging(),
-    ):
-        pass
+    with repository.staging():
+        require_refused(repository)
 
 
 def test_a_lock_of_a_folder_that_was_removed_meanwhile_does_not_count(tmp_path, monkeypatch):
@@ -153,12 +155,8 @@ def test_a_lock_of_a_folder_that_was_removed_meanwhile_does_not_count(tmp_path, 
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", lock_what_another_build_removes)
-    with (
-        repository.staging(),
-        pytest.raises(RepositoryError, match="another build is writing to it"),
-        repository.staging(),
-    ):
-        pass
+    with repository.staging():
+        require_refused(repository)
 
 
 def test_no_other_build_begins_in_a_folder_that_is_being_removed(tmp_path, monkeypatch):
@@ -167,11 +165,7 @@ def test_no_other_build_begins_in_a_folder_that_is_being_removed(tmp_path, monke
 
     def try_to_build_before(folder):
         if folder.name == "ram":
-            with (
-                pytest.raises(RepositoryError, match="another build is writing to it"),
-                repository.staging(),
-            ):
-                pass
+            require_refused(repository)
         remove(folder)
         removed.append(folder)
 

@@ -302,7 +302,7 @@ def test_served_pictures_and_pixels_wait_before_they_are_worked_on(held, client,
 def test_a_timeout_that_passes_before_the_door_is_told(held, client, pictures):
     inputs, told = infer_inputs(pictures[:1]), []
     with ThreadPoolExecutor(1) as threads:
-        for _ in range(5):  # it may pass in Triton's own queue, which tells it otherwise
+        for _ in range(5):  # Triton's own queue may refuse it before, in other words
             waiting = threads.submit(client.infer, "ram_preprocess", inputs, timeout=2_000_000)
             while longest_wait(held) < 2 and not waiting.done():
                 time.sleep(0.01)

@@ -90,7 +90,7 @@ class Served:
         """Wait until it is ready after a number of reloads and restarts; returns the seconds."""
         start = time.monotonic()
         while time.monotonic() - start < WHOLE:
-            with contextlib.suppress(OSError):  # nor is one whose answer takes too long
+            with contextlib.suppress(OSError):  # one that takes too long is not whole either
                 status, state = self.health()
                 if status == 200 and state["restarts"] + sum(state["reloads"].values()) >= changes:
                     return time.monotonic() - start

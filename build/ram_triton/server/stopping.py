@@ -6,7 +6,7 @@ from threading import Event
 from types import FrameType
 from typing import Self
 
-from ram_triton.signals import counts
+from ram_triton.signals import is_heeded
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -24,9 +24,8 @@ class Stopping:
         self._number = 0  # of signals
 
     def __enter__(self) -> Self:
-        self._before = {
-            number: signal.signal(number, self._handle) for number in SIGNALS if counts(number)
-        }
+        heeded = filter(is_heeded, SIGNALS)
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -261,7 +261,7 @@ class RamClient:
 
     def _find_image_size(self) -> int | None:
         """The side of the model's square, asked once; None if the server takes no pixels."""
-        if not self._is_size_known:  # without a lock: who waits for one waits for others' timeouts
+        if not self._is_size_known:  # no lock: threads would wait for each other's timeouts
             try:
                 metadata = self._triton.get_model_metadata(
                     self.model + protocol.SIZE_SUFFIX,

@@ -207,7 +207,7 @@ async def test_batches_and_an_error_after_them():
 
 
 def test_ctrl_c_while_the_only_call_is_waited_for_ends_what_runs():
-    """As its waiting sees it: no signal is sent to the process of the tests."""
+    """The call raises it, without a signal: that could end the process of the tests."""
     over = threading.Event()
 
     def work(_):
