@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ram_client.heatmap import box_of, enlarge
+from ram_client.tag import box_of, enlarge
 from ram_triton.arguments import positive
 from ram_triton.bench.measurement import markdown_table
 from ram_triton.cli import run_module

@@ -25,9 +25,8 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import np_to_triton_dtype
 
 from .errors import InvalidRequest, ModelNotFound, ServerError
-from .heatmap import Heatmap
 from .image import MAX_BYTES, Content
-from .tag import Tag
+from .tag import Heatmap, Tag
 
 Array = npt.NDArray[Any]
 

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 from ram_client import AsyncRamClient, InvalidRequest, RamClient, Tag
-from ram_client.heatmap import box_of, enlarge, overlay
 from ram_client.sinks.overlays import draw, read
 from ram_client.sinks.sink import WriteFailed
+from ram_client.tag import box_of, enlarge, overlay
 
 SIDE = 3  # of the tiny model
 

@@ -10,10 +10,9 @@ from typing import Any
 from ..address import explain
 from ..async_client import AsyncRamClient
 from ..errors import InvalidRequest, Unavailable
-from ..heatmap import overlay
 from ..sinks.overlays import read
 from ..sinks.sink import WriteFailed
-from ..tag import Tag
+from ..tag import Tag, overlay
 
 MOST_MAPS = 12  # heat maps that are drawn, about 15 kB each
 QUALITY = 80

@@ -12,9 +12,8 @@ import PIL.ImageOps
 from .. import formats
 from ..errors import ImageUnreadable
 from ..files import Source
-from ..heatmap import overlay
 from ..image import ImageLike
-from ..tag import Tag
+from ..tag import Tag, overlay
 from .sink import WriteFailed, folder_of, reason, replacing
 
 MOST = 6  # tags that are shown
