@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ram_client import Tag
-from ram_client.channel import channel_arguments
+from ram_client.connection import channel_arguments
 from ram_client.errors import from_triton
 from ram_client.protocol import (
     MAPS_OUTPUT,

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from . import streams
-from .tls import metadata
-
-SERVER_VARIABLE = "RAM_SERVER"
+from .connection import SERVER_VARIABLE, metadata
 
 Number = TypeVar("Number", int, float)
 

@@ -20,11 +20,10 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from . import errors, protocol
-from .channel import channel_arguments
 from .concurrency import async_in_batches, gather_in_order
+from .connection import FilePath, Tls, channel_arguments, find_tls_problem, metadata
 from .image import Content, ImageLike, are_pixels, content, contents, named
 from .tag import Tag
-from .tls import FilePath, Tls, find_problem, metadata
 
 
 class AsyncRamClient:
@@ -256,7 +255,7 @@ class AsyncRamClient:
     async def _translated(self, error: InferenceServerException) -> errors.RamError:
         found = errors.from_triton(error, server=self.server, timeout=self.timeout)
         if isinstance(found, errors.Unavailable):
-            problem = await asyncio.to_thread(find_problem, self.server, self._tls, str(found))
+            problem = await asyncio.to_thread(find_tls_problem, self.server, self._tls, str(found))
             return errors.CertificateError(f"{self.server}: {problem}") if problem else found
         return found
 

@@ -5,9 +5,9 @@ import asyncio
 import time
 
 from . import formats, streams
-from .address import explain
 from .arguments import connection
 from .async_client import AsyncRamClient
+from .connection import explain
 from .errors import CertificateError, ImageUnreadable, RamError, Unavailable
 from .files import FETCHED, Source, Url, find_images, read_paths
 from .options import parse

@@ -12,11 +12,10 @@ from tritonclient.grpc import InferenceServerClient, InferResult
 from tritonclient.utils import InferenceServerException
 
 from . import errors, protocol
-from .channel import channel_arguments
 from .concurrency import in_batches, run_in_order
+from .connection import FilePath, Tls, channel_arguments, find_tls_problem, metadata
 from .image import Content, ImageLike, are_pixels, contents
 from .tag import Tag
-from .tls import FilePath, Tls, find_problem, metadata
 
 
 class RamClient:
@@ -289,7 +288,7 @@ class RamClient:
     def _translated(self, error: InferenceServerException) -> errors.RamError:
         found = errors.from_triton(error, server=self.server, timeout=self.timeout)
         if isinstance(found, errors.Unavailable):
-            problem = find_problem(self.server, self._tls, str(found))
+            problem = find_tls_problem(self.server, self._tls, str(found))
             return errors.CertificateError(f"{self.server}: {problem}") if problem else found
         return found
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from .address import explain
 from .bulk import arrow
 from .bulk.errors import BulkError, first_of
 from .bulk.item import Row
@@ -25,6 +24,7 @@ from .bulk.parquet_source import IMAGE_NAMES
 from .bulk.request import Settings
 from .bulk.servers import Servers, cancel
 from .bulk.sinks import Columns, record, schema
+from .connection import explain
 from .errors import ImageUnreadable
 from .image import ImageLike, encode
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from ram_client import AsyncRamClient, RamClient, Timeout, Unavailable, channel
+from ram_client import AsyncRamClient, RamClient, Timeout, Unavailable, connection
 
 LARGER_THAN_GRPCS_RETRY_BUFFER = bytes(1 << 20)
 
@@ -56,7 +56,7 @@ ALWAYS = 10**6
 def test_a_server_that_stays_full_gets_each_call_about_once_and_answers_fill_the_budget_again(
     client_class, transport_server, monkeypatch
 ):
-    monkeypatch.setattr(channel, "FIRST_WAIT", "0.01s")
+    monkeypatch.setattr(connection, "FIRST_WAIT", "0.01s")
     transport_server.failures = ALWAYS
     calls, free = 120, 50  # half of the budget's tokens
     with client_class(transport_server.address) as client:

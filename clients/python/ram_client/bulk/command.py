@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, arguments, protocol, streams
-from ..address import explain
-from ..arguments import SERVER_VARIABLE
+from ..connection import SERVER_VARIABLE, explain
 from ..errors import RamError
 from ..files import STDIN
 from . import arrow

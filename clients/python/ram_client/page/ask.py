@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..address import explain
 from ..async_client import AsyncRamClient
+from ..connection import explain
 from ..errors import InvalidRequest, Unavailable
 from ..sinks.overlays import read
 from ..sinks.sink import WriteFailed
