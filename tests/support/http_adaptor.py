@@ -4,7 +4,7 @@ import socket
 from threading import Thread
 
 import requests
-from ram_client.http.service import make_server
+from ram_client.http.app import make_server
 from ram_client.http.settings import Settings
 
 SECONDS = 60.0  # generous, on a busy machine

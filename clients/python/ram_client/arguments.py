@@ -9,6 +9,8 @@ from typing import Any, NoReturn, TypeVar
 from . import streams
 from .connection import SERVER_VARIABLE, metadata
 
+LOOPBACK = "127.0.0.1"  # where the package's own servers listen
+
 Number = TypeVar("Number", int, float)
 
 
@@ -27,6 +29,17 @@ def add_server(add: Callable[..., Any]) -> None:
         default=os.environ.get(SERVER_VARIABLE) or "localhost:8001",
         metavar="HOST:PORT",
         help=f"Triton's gRPC address (default: {SERVER_VARIABLE} or localhost:8001)",
+    )
+
+
+def add_port(add: Callable[..., Any], default: int) -> None:
+    """Add the option for the port that one of the package's own servers listens at."""
+    add(
+        "--port",
+        type=between(int, 0, 65535),
+        default=default,
+        metavar="N",
+        help="port to listen at; 0 takes a free one (default: %(default)s)",
     )
 
 

@@ -1,12 +1,37 @@
-"""How the package's own servers serve: what needs uvicorn."""
+"""How the package's own servers listen and serve. It needs uvicorn: commands import it late."""
 
+import ipaddress
 import signal
 import socket
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from .arguments import LOOPBACK
+
 BACKLOG = 1024
+
+
+def bind(port: int, host: str = LOOPBACK, *, refusal: str | None = None) -> socket.socket:
+    """Return a socket that is bound; raises OSError, with a message for people, if it cannot be.
+
+    refusal: what is said of hosts that others can reach, if these are refused.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise OSError(f"--host {host}: {error.strerror}") from error
+    if refusal and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise OSError(f"--host {host}: {refusal}")
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or "is not possible"
+        raise OSError(f"cannot listen at {host}:{port}: {reason}; --port names another") from error
+    return listening
 
 
 class Server(uvicorn.Server):

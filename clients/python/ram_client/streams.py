@@ -1,8 +1,9 @@
-"""The process's streams: closed ones replaced, and text that a terminal cannot take for orders."""
+"""The process's streams: closed ones replaced, and lines that a terminal cannot take for orders."""
 
 import io
 import os
 import sys
+from contextlib import suppress
 
 JOINERS = "\u200c\u200d"  # parts of emoji and of some scripts, though they print nothing
 
@@ -44,3 +45,15 @@ def plain(text: object) -> str:
         else character.encode("unicode_escape").decode()
         for character in str(text)
     )
+
+
+def print_error(message: object, program: str = "ram-tag") -> None:
+    """Print one line on stderr, however many the message has."""
+    text = " ".join(map(plain, str(message).splitlines()))
+    with suppress(OSError):  # a full disk, or nobody who reads: the results still count
+        print(f"{program}:", text, file=sys.stderr, flush=True)
+
+
+def print_line(text: str) -> None:
+    """Print one line on stdout, which a terminal can show."""
+    print(plain(text), flush=True)

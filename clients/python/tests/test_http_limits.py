@@ -212,7 +212,7 @@ def test_a_port_that_is_taken(transport_server, capsys):
 
 
 def test_without_its_packages(monkeypatch, capsys):
-    for module in ("ram_client.http.service", "ram_client.serving"):
+    for module in ("ram_client.http.app", "ram_client.serving"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main([]) == 1

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 from ram_client import AsyncRamClient, InvalidRequest, Tag, Unavailable
-from ram_client.page import html
-from ram_client.page.ask import Answer, ask
+from ram_client.page.answer import Answer, ask, show, show_error
 from ram_client.page.command import main
 
 SECONDS = 60.0
@@ -43,11 +42,11 @@ async def test_a_full_queue_is_an_error(transport_server, picture):
 
 def test_names_from_elsewhere_are_text_and_no_html():
     name = "<img src=x onerror=alert(1)>"
-    page = html.show(Answer([Tag(name, name, 0.5, 0, known=False)], [b"map"], {"read": 0.1}))
+    page = show(Answer([Tag(name, name, 0.5, 0, known=False)], [b"map"], {"read": 0.1}))
     assert page.count("<img") == page.count('<img src="data:image/jpeg;base64,bWFw"') == 1
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") == 3
     assert "100.0 ms" in page and "ram-own" in page
-    assert "<img" not in html.show_error(InvalidRequest(f"labels[0]: '{name}'"))
+    assert "<img" not in show_error(InvalidRequest(f"labels[0]: '{name}'"))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_a_port_that_is_taken(transport_server, capsys):
 
 def test_without_its_packages(monkeypatch, capsys):
     monkeypatch.setattr("os.environ", {**os.environ})
-    monkeypatch.delitem(sys.modules, "ram_client.page.service", raising=False)
+    monkeypatch.delitem(sys.modules, "ram_client.page.app", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["--port", "0"]) == 1
     complaint = capsys.readouterr().err

@@ -2,15 +2,13 @@
 
 import argparse
 import logging
-import sys
 from typing import get_args
 
 from .. import __version__
-from ..arguments import add_server, between
+from ..arguments import LOOPBACK, add_port, add_server, between
 from ..errors import installing
-from ..listening import LOOPBACK, add_port, bind
-from .keys import KEYS_VARIABLE, KeysError, read_keys
-from .settings import DEFAULT_PORT, Language, Settings
+from ..streams import print_error
+from .settings import DEFAULT_PORT, KEYS_VARIABLE, Language, Settings, read_keys
 
 INSTALL = f"install the extra 'http' of ram-client: {installing('http')}"
 NEEDS_KEYS = f"others can reach it, so it needs keys: --keys FILE or {KEYS_VARIABLE}"
@@ -21,14 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="ram-http: %(message)s", level=logging.WARNING)
     try:
-        from ..serving import serve
-        from .service import make_server
+        from ..serving import bind, serve
+        from .app import make_server
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: {INSTALL}")
     try:
         keys = read_keys(options.keys)
         listening = bind(options.port, options.host, refusal=None if keys else NEEDS_KEYS)
-    except (KeysError, OSError) as error:
+    except (OSError, ValueError) as error:
         return _fail(error)
     settings = Settings(
         server=options.server,
@@ -43,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(problem: object) -> int:
-    print(f"ram-http: {problem}", file=sys.stderr)
+    print_error(problem, "ram-http")
     return 1
 
 
@@ -58,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add_server(add)
     add("--host", default=LOOPBACK, help="address to listen at (default: %(default)s)")
-    add_port(parser, DEFAULT_PORT)
+    add_port(add, DEFAULT_PORT)
     add(
         "--keys",
         metavar="FILE",

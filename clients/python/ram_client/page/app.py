@@ -1,4 +1,4 @@
-"""The page itself: what is on it, and what happens when something on it changes."""
+"""The page: what is on it, what happens when it changes, and which of Gradio's routes are open."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 from gradio import processing_utils, utils
 from gradio.themes.utils import fonts
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..async_client import AsyncRamClient
 from ..errors import RamError
-from . import html
-from .ask import ask
+from ..serving import Server
+from .answer import EMPTY, ask, show, show_error
 
 TITLE = "RAM"
 MOST_TAGS = 100
@@ -22,7 +25,17 @@ WAITING = 64  # requests of all visitors
 CHECK_SECONDS, KEEP_SECONDS = 600, 3600  # dropped pictures are removed
 FONTS = [fonts.Font(name) for name in ("system-ui", "sans-serif")]
 MONOSPACED = [fonts.Font(name) for name in ("ui-monospace", "monospace")]
+END_SECONDS = 1  # browsers hold connections open
 CSS = (files(__package__) / "page.css").read_text()
+
+_API = "/gradio_api/"
+# The routes that the page needs, and none that fetches an address.
+OPEN = (
+    *("/assets/", "/static/", "/theme.css", "/favicon.ico", "/manifest.json", "/config"),
+    *(_API + name for name in ("upload", "queue/", "run/", "heartbeat/", "cancel")),
+    _API + "startup-events",
+)
+FILE = _API + "file="
 
 
 async def _refuse_address(url: str, cache_dir: str) -> str:
@@ -43,11 +56,6 @@ def _dropped(picture: dict[str, Any]) -> Path:
     return path
 
 
-def theme() -> gr.Theme:
-    """Return the looks: with the system's own fonts."""
-    return gr.themes.Default(font=FONTS, font_mono=MONOSPACED)
-
-
 def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
     """Return the page.
 
@@ -63,7 +71,7 @@ def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
         labels: str,
     ) -> str:
         if picture is None:
-            return html.EMPTY
+            return EMPTY
         names = [name for line in labels.splitlines() if (name := line.strip())]
         try:
             answer = await ask(
@@ -74,8 +82,8 @@ def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
                 labels=names or None,
             )
         except RamError as error:
-            return html.show_error(error)
-        return html.show(answer)
+            return show_error(error)
+        return show(answer)
 
     page = gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(CHECK_SECONDS, KEEP_SECONDS)
@@ -92,7 +100,7 @@ def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
                     elem_id="picture",
                 )
             with gr.Column(min_width=300):
-                found = gr.HTML(html.EMPTY, label="Tags", elem_id="tags")
+                found = gr.HTML(EMPTY, label="Tags", elem_id="tags")
                 own = gr.Checkbox(True, label="Each tag's own threshold", elem_id="own")
                 threshold = gr.Slider(
                     0, 1, 0.5, step=0.01, label="Threshold", interactive=False, elem_id="threshold"
@@ -140,3 +148,49 @@ def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
         )
     page.queue(max_size=WAITING)
     return page
+
+
+class Guard:
+    """Lets requests for the page through, and answers 404 to others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stands before `app`."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or refuse it."""
+        if scope["type"] != "http" or _is_open(scope["path"]):
+            await self._app(scope, receive, send)
+        else:
+            await PlainTextResponse("not found", 404)(scope, receive, send)
+
+
+def _is_open(path: str) -> bool:
+    if path.startswith(FILE):
+        return path[len(FILE) :].startswith("/")  # an address would be fetched
+    return path == "/" or path.startswith(OPEN)
+
+
+def make_server(client: AsyncRamClient, examples: Sequence[Path], max_megabytes: float) -> Server:
+    """Return a server to be run with a socket; see `create_page`.
+
+    max_megabytes: the largest picture that may be dropped.
+    """
+    app = FastAPI(openapi_url=None)
+    page = create_page(client, examples)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        max_file_size=round(max_megabytes * 2**20),
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=gr.themes.Default(font=FONTS, font_mono=MONOSPACED),
+        css=CSS,
+    )
+    page.has_launched = True  # or requests could name any file of this disk: Gradio looks only then
+    return Server(Guard(app), end_seconds=END_SECONDS)

@@ -3,17 +3,15 @@
 import argparse
 import logging
 import os
-import socket
-import sys
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .. import __version__
-from ..arguments import Parser, add_security, add_server, between, connection
+from ..arguments import Parser, add_port, add_security, add_server, between, connection
 from ..async_client import AsyncRamClient
 from ..errors import CertificateError, ImageUnreadable, installing
 from ..files import find_images
-from ..listening import add_port, bind
+from ..streams import print_error
 
 DEFAULT_PORT = 7860  # Gradio's
 INSTALL = f"install the extra 'page' of ram-client: {installing('page')}"
@@ -27,10 +25,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="ram-page: %(message)s", level=logging.WARNING)
     try:
+        from ..serving import bind, serve
+
         client = AsyncRamClient(**connection(options))
         examples = _examples(options.examples)
-        with bind(options.port) as listening:
-            _serve(client, examples, options.max_megabytes, listening)
+        with bind(options.port) as listening, TemporaryDirectory(prefix="ram-page-") as folder:
+            os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)  # dropped pictures go there
+            from .app import make_server
+
+            serve(make_server(client, examples, options.max_megabytes), listening)
     except ModuleNotFoundError as error:
         return _fail(f"{error.name} is missing: {INSTALL}")
     except (CertificateError, ImageUnreadable, OSError, ValueError) as error:
@@ -38,17 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # before it serves
         return INTERRUPTED
     return 0
-
-
-def _serve(
-    client: AsyncRamClient, examples: list[Path], megabytes: float, listening: socket.socket
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="ram-page-") as folder:
-        os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)  # dropped pictures go there
-        from ..serving import serve
-        from .service import make_server
-
-        serve(make_server(client, examples, megabytes), listening)
 
 
 def _examples(places: list[Path]) -> list[Path]:
@@ -63,7 +55,7 @@ def _examples(places: list[Path]) -> list[Path]:
 
 
 def _fail(problem: object) -> int:
-    print(f"ram-page: {problem}", file=sys.stderr)
+    print_error(problem, "ram-page")
     return 1
 
 
@@ -77,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add_server(add)
-    add_port(parser, DEFAULT_PORT)
+    add_port(add, DEFAULT_PORT)
     add(
         "--examples",
         type=Path,
