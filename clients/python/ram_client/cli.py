@@ -11,7 +11,7 @@ from .connection import explain
 from .errors import CertificateError, ImageUnreadable, RamError, Unavailable
 from .files import FETCHED, Source, Url, find_images, read_paths
 from .options import parse
-from .output import Nothing, print_error, print_line, watches_stderr
+from .output import Nothing, Summary, watches_stderr
 from .sinks.captions import Captions
 from .sinks.csv_table import Csv
 from .sinks.overlays import Overlays
@@ -21,7 +21,7 @@ from .sinks.sink import Sink, WriteFailed
 from .sinks.sqlite import Database
 from .sinks.tables import TableFile
 from .sinks.writer import Writer
-from .summary import Summary
+from .streams import print_error, print_line
 from .tagging import tag_all
 
 

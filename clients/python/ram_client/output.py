@@ -1,10 +1,11 @@
-"""What the command line prints: results on stdout, failures and progress on stderr."""
+"""What `ram-tag` prints: results on stdout, progress and a summary on stderr."""
 
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -23,11 +24,26 @@ from .files import Source
 from .streams import plain
 from .tag import Tag
 
+MOST_REASONS, MOST_TAGS = 5, 10  # in a summary
 # Control characters that JSON leaves as they are, and terminals obey.
 _CONTROLS = re.compile(r"[\x7f-\x9f]")
 
 
-class Tables:
+class Output:
+    """What prints results on stdout."""
+
+    def add(self, file: Source, tags: list[Tag]) -> None:
+        """Print one file's tags, or keep them."""
+
+    def finish(self) -> None:
+        """Print what is left."""
+
+
+class Nothing(Output):
+    """No results on stdout: they go into files."""
+
+
+class Tables(Output):
     """One small table per file, for people."""
 
     def __init__(self) -> None:
@@ -47,32 +63,16 @@ class Tables:
         self._console.print(table)
         self._console.print()
 
-    def finish(self) -> None:
-        """Nothing is left to print."""
 
-
-class Nothing:
-    """No results on stdout: they go into files."""
-
-    def add(self, file: Source, tags: list[Tag]) -> None:
-        """Print nothing."""
-
-    def finish(self) -> None:
-        """Print nothing."""
-
-
-class JsonLines:
+class JsonLines(Output):
     """One JSON object per file, a line each, at once."""
 
     def add(self, file: Source, tags: list[Tag]) -> None:
         """Print one file's line."""
         print(_to_json(_record(file, tags)), flush=True)
 
-    def finish(self) -> None:
-        """Nothing is left to print."""
 
-
-class JsonArray:
+class JsonArray(Output):
     """One JSON array of all files, at the end."""
 
     def __init__(self) -> None:
@@ -105,18 +105,6 @@ def _to_json(value: object, indent: int | None = None) -> str:
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def print_error(message: object) -> None:
-    """Print one line on stderr, however many the message has."""
-    text = " ".join(map(plain, str(message).splitlines()))
-    with suppress(OSError):  # a full disk, or nobody who reads: the results still count
-        print("ram-tag:", text, file=sys.stderr, flush=True)
-
-
-def print_line(text: str) -> None:
-    """Print one line on stdout, which a terminal can show."""
-    print(plain(text), flush=True)
-
-
 def watches_stderr(total: int) -> bool:
     """Whether somebody may wait for so many files, and read what stderr has on them."""
     return total > 1 and sys.stderr.isatty()
@@ -129,11 +117,11 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.3g}/s")
 
 
-class ProgressBar:
+class ProgressBar(Progress):
     """A bar on stderr that makes room for other output; invisible if nobody watches."""
 
     def __init__(self, total: int, *, quiet: bool = False):
-        self._progress = Progress(
+        super().__init__(
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("files"),
@@ -145,29 +133,69 @@ class ProgressBar:
             redirect_stderr=False,
             disable=quiet or not watches_stderr(total),
         )
-        self._task = self._progress.add_task("", total=total)
+        self._files = self.add_task("", total=total)
 
-    def __enter__(self) -> "ProgressBar":
-        """Show the bar."""
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Remove the bar."""
-        self._progress.stop()
-
-    def advance(self) -> None:
+    def count(self) -> None:
         """Count one file as done."""
-        self._progress.advance(self._task)
+        self.advance(self._files)
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """Take the bar away while something else is printed."""
-        if self._progress.disable:
+        if self.disable:
             yield
             return
-        self._progress.stop()
+        self.stop()
         try:
             yield
         finally:
-            self._progress.start()
+            self.start()
+
+
+class Summary:
+    """Counts pictures as they are done; its memory grows with tags and reasons, not with files."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+        self._tagged = 0
+        self._without = 0
+        self._skipped = 0
+        self._reasons: Counter[str] = Counter()
+        self._tags: Counter[str] = Counter()
+
+    def add(self, tags: list[Tag]) -> None:
+        """Count a picture that was tagged."""
+        if tags:
+            self._tagged += 1
+        else:
+            self._without += 1
+        self._tags.update({tag.name for tag in tags})
+
+    def skip(self) -> None:
+        """Count a picture that an earlier run tagged."""
+        self._skipped += 1
+
+    def fail(self, error: object, source: Source | str | None = None) -> None:
+        """Count a failure, by its message without the name of the picture."""
+        self.failed += 1
+        self._reasons[str(error).removeprefix(f"{source}: ")] += 1
+
+    def lines(self, seconds: float) -> list[str]:
+        """The summary of a run that took so long."""
+        done = self._tagged + self._without
+        rate = f" ({done / seconds:.3g}/s)" if done and seconds else ""
+        counts = [
+            f"{self._tagged} tagged",
+            f"{self._without} without tags",
+            f"{self.failed} failed",
+        ]
+        if self._skipped:
+            counts.append(f"{self._skipped} skipped")
+        lines = [f"{', '.join(counts)}, in {seconds:.1f} s{rate}"]
+        reasons = self._reasons.most_common(MOST_REASONS)
+        lines += [f"failed: {count} × {reason}" for reason, count in reasons]
+        if others := self.failed - sum(count for _, count in reasons):
+            lines.append(f"failed: {others} for other reasons")
+        if tags := self._tags.most_common(MOST_TAGS):
+            lines.append("most frequent: " + ", ".join(f"{name} {count}" for name, count in tags))
+        return lines

@@ -4,8 +4,7 @@ import argparse
 import asyncio
 import os
 from contextlib import aclosing
-from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from . import download, formats
 from .async_client import AsyncRamClient
@@ -13,10 +12,10 @@ from .concurrency import gather_in_order
 from .errors import AccessDenied, CertificateError, ImageUnreadable, InvalidRequest, RamError
 from .files import Source, Url
 from .image import ImageLike
-from .output import Nothing, ProgressBar, print_error, print_line
+from .output import Nothing, Output, ProgressBar, Summary
 from .sinks.sink import TableFailed, WriteFailed
 from .sinks.writer import Writer
-from .summary import Summary
+from .streams import print_error, print_line
 from .tag import Tag
 
 SETTINGS = ("threshold", "top_k", "exclude", "labels")  # apply to all files
@@ -24,24 +23,8 @@ SETTINGS = ("threshold", "top_k", "exclude", "labels")  # apply to all files
 SETTING_ERRORS = (*(f"{name}:" for name in (*SETTINGS, "where")), "labels[")
 AHEAD = 8  # results per call in flight that may wait for a slow file's
 
-
-class Skipped(Enum):
-    """A picture that an earlier run tagged."""
-
-    SKIPPED = "skipped"
-
-
-Outcome: TypeAlias = list[Tag] | RamError | Skipped
-
-
-class Output(Protocol):
-    """What prints results on stdout."""
-
-    def add(self, file: Source, tags: list[Tag]) -> None:
-        """Print one file's tags."""
-
-    def finish(self) -> None:
-        """Print what is left."""
+Outcome: TypeAlias = list[Tag] | RamError | None
+"""None of a picture that an earlier run tagged."""
 
 
 async def tag_all(
@@ -57,18 +40,18 @@ async def tag_all(
     Raises RamError for what all other pictures would meet, too.
     """
     decoding = asyncio.Semaphore(os.cpu_count() or 1)
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    settings["where"] = options.where is not None
 
     async def tag(source: Source) -> tuple[Source, Outcome]:
-        settings = {name: getattr(options, name) for name in SETTINGS}
-        settings["where"] = options.where is not None
         try:
             if options.skip_existing and await writer.has(source):
-                return source, Skipped.SKIPPED
+                return source, None
             return source, await client.tag(await _load(source, decoding, options), **settings)
         except RamError as error:
             return source, error
         finally:
-            progress.advance()
+            progress.count()
 
     ahead = AHEAD * options.concurrency
     progress = ProgressBar(len(sources), quiet=options.quiet)
@@ -78,7 +61,7 @@ async def tag_all(
             aclosing(gather_in_order(tag, sources, options.concurrency, ahead)) as results,
         ):
             async for source, result in results:
-                if isinstance(result, Skipped):
+                if result is None:
                     summary.skip()
                     continue
                 if isinstance(result, RamError):
