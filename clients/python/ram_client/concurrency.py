@@ -58,19 +58,16 @@ def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """The items in lists of `size`; the last, or that before an error of theirs, may be shorter."""
     _require_positive("batch", size)
     batch: list[Item] = []
-    source = iter(items)
-    while True:
-        try:
-            batch.append(next(source))
-        except StopIteration:
-            break
-        except Exception:
-            if batch:
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
                 yield batch
-            raise
-        if len(batch) == size:
+                batch = []
+    except Exception:
+        if batch:
             yield batch
-            batch = []
+        raise
     if batch:
         yield batch
 
@@ -81,19 +78,16 @@ async def async_in_batches(
     """The same of an asynchronous iterator, or of another, which a thread then reads."""
     _require_positive("batch", size)
     batch: list[Item] = []
-    source = aiter(items) if isinstance(items, AsyncIterable) else _in_thread(items)
-    while True:
-        try:
-            batch.append(await anext(source))
-        except StopAsyncIteration:
-            break
-        except Exception:
-            if batch:
+    try:
+        async for item in items if isinstance(items, AsyncIterable) else _in_thread(items):
+            batch.append(item)
+            if len(batch) == size:
                 yield batch
-            raise
-        if len(batch) == size:
+                batch = []
+    except Exception:
+        if batch:
             yield batch
-            batch = []
+        raise
     if batch:
         yield batch
 

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from concurrent.futures import Future
 from typing import IO, Any
 
 from . import __version__
@@ -22,30 +23,21 @@ MAX_REDIRECTS = 5
 
 async def fetch(url: Url, *, megabytes: float, seconds: float) -> bytes:
     """The bytes of a picture; raises ImageUnreadable, whose message begins with the address."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(data: bytes | None, error: Exception | None) -> None:
-        if not done.done():
-            done.set_exception(error) if error else done.set_result(data or b"")
+    done: Future[bytes] = Future()
+    done.set_running_or_notify_cancel()  # no longer cancelled: `work` sets it, whoever still waits
 
     def work() -> None:
-        data, failure = None, None
         try:
-            data = _read(url, int(megabytes * MEGABYTE), seconds)
-        except (OSError, ValueError) as error:  # URLError and HTTPException's kin among them
-            failure = ImageUnreadable(f"{url}: {_reason(error)}")
+            done.set_result(_read(url, int(megabytes * MEGABYTE), seconds))
         except Exception as error:
-            failure = ImageUnreadable(f"{url}: {error or type(error).__name__}")
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, data, failure)
+            done.set_exception(ImageUnreadable(f"{url}: {_reason(error)}"))
 
     # A daemon: Ctrl-C does not wait for a server that is silent.
     threading.Thread(target=work, daemon=True).start()
     try:
         # What `_read` cannot see between two bytes: a name that is looked up, headers that drip.
         async with asyncio.timeout(seconds):
-            return await done
+            return await asyncio.wrap_future(done)
     except TimeoutError as error:
         raise ImageUnreadable(f"{url}: {_too_late(seconds)}") from error
 
@@ -120,4 +112,4 @@ def _reason(error: Exception) -> str:
         return getattr(inner, "strerror", None) or str(inner)
     if isinstance(error, TimeoutError):
         return f"silent for {SILENCE:g} s"
-    return str(error)
+    return str(error) or type(error).__name__

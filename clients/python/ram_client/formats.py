@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+from PIL.ExifTags import Base
 
 from .errors import ImageUnreadable, installing
 from .files import IMAGE_SUFFIXES
@@ -27,7 +28,6 @@ _FLIPS = {  # LibRaw's numbers
     5: PIL.Image.Transpose.ROTATE_90,
     6: PIL.Image.Transpose.ROTATE_270,
 }
-_ORIENTATION = 0x0112
 _MOST_PIXELS = 4_000_000  # 12 MB; the server takes 20 MiB, and looks at less than 1 megapixel
 _SMALLEST_PREVIEW = 384  # shorter side, pixels: the published models' input
 
@@ -121,7 +121,7 @@ def _preview(rawpy: Any, raw: Any) -> ImageLike | None:
         image = PIL.Image.open(io.BytesIO(thumbnail.data), formats=("JPEG",))
         if min(image.size) < _SMALLEST_PREVIEW:
             return None
-        if _ORIENTATION in image.getexif() or raw.sizes.flip not in _FLIPS:
+        if Base.Orientation in image.getexif() or raw.sizes.flip not in _FLIPS:
             data: bytes = thumbnail.data
             return data  # the server turns it as its EXIF says
         return image.transpose(_FLIPS[raw.sizes.flip])

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import PIL.Image
+from PIL.ExifTags import Base
 
 from .errors import ImageUnreadable
 from .pixels import Pixels, can_be_squashed, is_array, squash, to_picture
@@ -54,7 +55,6 @@ _MODE_FOR_PNG = {
     "RGBa": "RGBA",
     "YCbCr": "RGB",
 }
-_ORIENTATION = 0x0112
 
 
 def are_pixels(images: Sequence[ImageLike]) -> bool:
@@ -159,8 +159,8 @@ def _encode_png(image: PIL.Image.Image) -> bytes:
     buffer = io.BytesIO()
     try:
         exif = PIL.Image.Exif()
-        if orientation := image.getexif().get(_ORIENTATION):
-            exif[_ORIENTATION] = orientation
+        if orientation := image.getexif().get(Base.Orientation):
+            exif[Base.Orientation] = orientation
         if image.mode in _MODE_FOR_PNG:
             image = image.convert(_MODE_FOR_PNG[image.mode])
             image.info.pop("icc_profile", None)  # it described the old mode's channels

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
+from PIL.ExifTags import Base
 
 from .errors import ImageUnreadable
 
@@ -20,7 +21,6 @@ CHANNELS = 3
 # Pillow's modes that become RGB by one conversion, here as on the server. Others are sent as PNG:
 # transparency and greys of 16 bits are the server's to convert.
 _PLAIN_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "HSV", "YCbCr")
-_ORIENTATION = 0x0112
 
 
 def is_array(image: object) -> bool:
@@ -96,9 +96,9 @@ def squash(image: Any, image_size: int, bgr: bool = False) -> Pixels:
     try:
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         square = resize(rgb, image_size)
-        if orientation := image.getexif().get(_ORIENTATION):
+        if orientation := image.getexif().get(Base.Orientation):
             square = square.copy()
-            square.getexif()[_ORIENTATION] = orientation
+            square.getexif()[Base.Orientation] = orientation
             square = PIL.ImageOps.exif_transpose(square)
     except (OSError, ValueError) as error:
         raise ImageUnreadable(f"image: cannot be decoded: {error}") from error
