@@ -12,6 +12,7 @@ from .connection import SERVER_VARIABLE, metadata
 LOOPBACK = "127.0.0.1"  # where the package's own servers listen
 
 Number = TypeVar("Number", int, float)
+Value = TypeVar("Value", int, float, str)
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,12 +90,12 @@ def connection(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names} | {"headers": dict(options.headers)}
 
 
-def number(
-    kind: Callable[[str], Number], accepts: Callable[[Number], bool], description: str
-) -> Callable[[str], Number]:
-    """An option's type: numbers of a kind that it accepts."""
+def checked(
+    kind: Callable[[str], Value], accepts: Callable[[Value], bool], description: str
+) -> Callable[[str], Value]:
+    """An option's type: values of a kind that `accepts` takes, described for who gives others."""
 
-    def parse(text: str) -> Number:
+    def parse(text: str) -> Value:
         try:
             value = kind(text)
         except ValueError:
@@ -108,7 +109,7 @@ def number(
 
 def between(kind: Callable[[str], Number], least: Number, most: Number) -> Callable[[str], Number]:
     """An option's type: numbers from `least` to `most`."""
-    return number(kind, lambda value: least <= value <= most, f"a number from {least} to {most}")
+    return checked(kind, lambda value: least <= value <= most, f"a number from {least} to {most}")
 
 
 def header(text: str) -> tuple[str, str]:
@@ -136,8 +137,8 @@ def names(file: str) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-probability = number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
-count = number(int, lambda value: 0 <= value < 2**31, "a count")
-positive_count = number(int, lambda value: 0 < value < 2**31, "a count from 1")
-seconds = number(float, lambda value: 0 < value < float("inf"), "a number of seconds")
-megabytes = number(float, lambda value: 0 < value < 2048, "a number of megabytes below 2048")
+probability = checked(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+count = checked(int, lambda value: 0 <= value < 2**31, "a count")
+positive_count = checked(int, lambda value: 0 < value < 2**31, "a count from 1")
+seconds = checked(float, lambda value: 0 < value < float("inf"), "a number of seconds")
+megabytes = checked(float, lambda value: 0 < value < 2048, "a number of megabytes below 2048")

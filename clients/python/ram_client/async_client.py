@@ -1,16 +1,9 @@
 """The asynchronous client."""
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any
 
@@ -68,16 +61,8 @@ class AsyncRamClient:
         where: bool = False,
     ) -> list[Tag]:
         """The things in `image`, highest score first; see `RamClient.tag`."""
-        (tags,) = await self.tag_batch(
-            [image],
-            bgr=bgr,
-            threshold=threshold,
-            top_k=top_k,
-            exclude=exclude,
-            labels=labels,
-            where=where,
-        )
-        return tags
+        settings = protocol.settings(threshold, top_k, exclude, labels, where)
+        return (await self._tag([image], bgr, settings))[0]
 
     async def tag_batch(
         self,
@@ -144,10 +129,7 @@ class AsyncRamClient:
         self, images: Sequence[ImageLike], *, bgr: bool = False
     ) -> protocol.Array:
         """The embeddings of one or more `images`, sent as one request: float32 (B, D)."""
-
-        def request(sent: Sequence[Content]) -> dict[str, Any]:
-            return protocol.embedding_request(sent, model=self.model)
-
+        request = partial(protocol.embedding_request, model=self.model)
         return protocol.read_embeddings(await self._send(list(images), bgr, request))
 
     async def is_ready(self) -> bool:
@@ -190,10 +172,7 @@ class AsyncRamClient:
     ) -> list[list[Tag]]:
         if not images:
             return []
-
-        def request(sent: Sequence[Content]) -> dict[str, Any]:
-            return protocol.tag_request(sent, model=self.model, **settings)
-
+        request = partial(protocol.tag_request, model=self.model, **settings)
         takes_pixels = settings["labels"] is None
         with protocol.asking_for_maps():
             return protocol.read_tags(await self._send(images, bgr, request, takes_pixels))
@@ -245,9 +224,7 @@ class AsyncRamClient:
     async def _infer(self, request: dict[str, Any]) -> InferResult:
         try:
             return await self._triton.infer(
-                **request,
-                **protocol.deadline(self.timeout),
-                headers=self._headers,
+                **request, **protocol.deadline(self.timeout), headers=self._headers
             )
         except InferenceServerException as error:
             raise await self._translated(error) from error

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -91,16 +92,8 @@ class RamClient:
             nor its text encoder, if it has one, knows.
         where: whether to find out where in the image each of them is: `Tag.heatmap`, `Tag.box`.
         """
-        (tags,) = self.tag_batch(
-            [image],
-            bgr=bgr,
-            threshold=threshold,
-            top_k=top_k,
-            exclude=exclude,
-            labels=labels,
-            where=where,
-        )
-        return tags
+        settings = protocol.settings(threshold, top_k, exclude, labels, where)
+        return self._tag([image], bgr, settings, self._infer)[0]
 
     def tag_batch(
         self,
@@ -188,10 +181,7 @@ class RamClient:
 
     def embed_batch(self, images: Sequence[ImageLike], *, bgr: bool = False) -> protocol.Array:
         """The embeddings of one or more `images`, sent as one request: float32 (B, D)."""
-
-        def request(sent: Sequence[Content]) -> dict[str, Any]:
-            return protocol.embedding_request(sent, model=self.model)
-
+        request = partial(protocol.embedding_request, model=self.model)
         return protocol.read_embeddings(self._send(list(images), bgr, request, self._infer))
 
     def is_ready(self) -> bool:
@@ -231,10 +221,7 @@ class RamClient:
     ) -> list[list[Tag]]:
         if not images:
             return []
-
-        def request(sent: Sequence[Content]) -> dict[str, Any]:
-            return protocol.tag_request(sent, model=self.model, **settings)
-
+        request = partial(protocol.tag_request, model=self.model, **settings)
         takes_pixels = settings["labels"] is None
         with protocol.asking_for_maps():
             return protocol.read_tags(self._send(images, bgr, request, infer, takes_pixels))

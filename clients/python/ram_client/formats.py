@@ -3,6 +3,7 @@
 import io
 import math
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,6 @@ def _is_heif(path: Path) -> bool:
 
 
 def _open_heif(path: Path) -> PIL.Image.Image:
-    from importlib import import_module
-
     package: Any = import_module(_heif() or "")
     package.register_heif_opener(thumbnails=False)
     try:

@@ -1,7 +1,6 @@
 """The options of `ram-tag`, and what is wrong with them."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from . import __version__, arguments
@@ -177,17 +176,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="show what would be written, and write nothing")
 
 
-def _text(accepts: Callable[[str], bool], description: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not accepts(text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {description}")
-        return text
-
-    return parse
-
-
-_prefix = _text(lambda text: text.isprintable() and text.strip("| ") == text != "", "a name")
-_suffix = _text(
+_prefix = arguments.checked(
+    str, lambda text: text.isprintable() and text.strip("| ") == text != "", "a name"
+)
+_suffix = arguments.checked(
+    str,
     lambda text: (
         len(text) > 1
         and text.startswith(".")
@@ -197,4 +190,4 @@ _suffix = _text(
     ),
     "a suffix for captions, as .txt is",
 )
-_separator = _text(lambda text: text != "", "a separator")
+_separator = arguments.checked(str, lambda text: text != "", "a separator")

@@ -175,9 +175,7 @@ def read_tags(result: InferResult) -> list[list[Tag]]:
 
 def _heatmaps(maps: Array | None, row: int, count: int) -> list[Heatmap | None]:
     """Return a row's maps as the tags have them: None for those beyond the ones that were made."""
-    found: list[Heatmap | None] = []
-    if maps is not None:
-        found += [heatmap.copy() for heatmap in maps[row, :count]]
+    found = [] if maps is None else [heatmap.copy() for heatmap in maps[row, :count]]
     return found + [None] * (count - len(found))
 
 
