@@ -73,7 +73,7 @@ async def _run(options: argparse.Namespace) -> int:
             for line in summary.lines(time.monotonic() - begin):
                 print_error(line)
     output.finish()
-    return 1 if summary.failed else 0
+    return 1 if summary.counts["failed"] else 0
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ def _remove(options: argparse.Namespace) -> int:
                 print_line(line)
         except WriteFailed as error:
             _fail(error, summary)
-    return 1 if summary.failed else 0
+    return 1 if summary.counts["failed"] else 0
 
 
 def _sources(options: argparse.Namespace, summary: Summary) -> list[Source]:

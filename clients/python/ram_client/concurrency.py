@@ -118,6 +118,7 @@ async def gather_in_order(
 
     async def start_calls() -> None:
         """A task of its own: while the caller works on a result, the next calls start."""
+        last: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         while True:
             await room.acquire()
             try:
@@ -125,12 +126,12 @@ async def gather_in_order(
             except StopAsyncIteration:
                 break
             except asyncio.CancelledError:  # by the items themselves, or at the end
-                ended: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-                ended.cancel()
-                calls.put_nowait(ended)
+                last.cancel()
+                calls.put_nowait(last)
                 raise
             except Exception as error:
-                calls.put_nowait(_failed(error))
+                last.set_exception(error)
+                calls.put_nowait(last)
                 break
             running.add(started)
             calls.put_nowait(started)
@@ -167,9 +168,3 @@ async def _each(items: Iterable[Item]) -> AsyncIterator[Item]:
 def _require_positive(name: str, number: int) -> None:
     if number < 1:
         raise ValueError(f"{name}: {number} is below 1")
-
-
-def _failed(error: Exception) -> asyncio.Future[Result]:
-    future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    return future

@@ -206,9 +206,8 @@ def _are_pixels(images: Sequence[Content]) -> bool:
 
 
 def _image_tensors(images: Sequence[Content]) -> dict[str, Array]:
-    if sum(image.nbytes if isinstance(image, np.ndarray) else len(image) for image in images) > (
-        MAX_BYTES
-    ):
+    size = sum(image.nbytes if isinstance(image, np.ndarray) else len(image) for image in images)
+    if size > MAX_BYTES:
         raise InvalidRequest("image: the images of a request must stay below 2 GiB together")
     if _are_pixels(images):
         return {"pixels": np.stack(images)}

@@ -15,10 +15,6 @@ from .settings import Settings
 DISCARD_SECONDS = 5.0
 
 
-class _Gone(Exception):
-    """The client has closed the connection."""
-
-
 class Guard:
     """Lets requests with a key through, a limited number at once, with bodies of limited size.
 
@@ -45,12 +41,10 @@ class Guard:
             return
         self._working += 1
         try:
-            body = await self._read(receive)
-            await self._work(body, scope, receive, send)
+            if (body := await self._read(receive)) is not None:
+                await self._work(body, scope, receive, send)
         except Refused as refused:
             await self._refuse(refused, scope, receive, send)
-        except _Gone:
-            pass
         finally:
             self._working -= 1
 
@@ -73,14 +67,15 @@ class Guard:
         given = _digest(_given_key(headers))
         return any([hmac.compare_digest(given, known) for known in self._digests])
 
-    async def _read(self, receive: Receive) -> bytes:
+    async def _read(self, receive: Receive) -> bytes | None:
+        """Return the body; None if the client has closed the connection."""
         body = bytearray()
         try:
             async with asyncio.timeout(self._settings.timeout):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _Gone
+                        return None
                     body += message.get("body", b"")
                     if len(body) > self._settings.max_bytes:
                         raise self._too_large()

@@ -11,7 +11,6 @@ Language = Literal["en", "zh"]
 
 DEFAULT_PORT = 8080
 KEYS_VARIABLE = "RAM_HTTP_KEYS"
-MAX_BYTES = 64 * 2**20  # as the gateway's limit
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Settings:
 
     server: str = "localhost:8001"
     timeout: float = 60.0
-    max_bytes: int = MAX_BYTES
+    max_bytes: int = 64 * 2**20  # as the gateway's limit
     concurrency: int = 16
     language: Language = "en"
     keys: tuple[str, ...] = ()

@@ -7,7 +7,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.datastructures import FormData, UploadFile
 
 from ..async_client import AsyncRamClient
-from ..tag import Tag
 from .failures import Refused
 
 MOST_IMAGES = 32  # of a batch that Triton takes
@@ -107,7 +106,10 @@ def tags_router(client: AsyncRamClient) -> APIRouter:
         )
         return TagsAnswer(
             images=[
-                TaggedImage(file=file, tags=[_found(tag) for tag in tags])
+                TaggedImage(
+                    file=file,
+                    tags=[FoundTag.model_validate(tag, from_attributes=True) for tag in tags],
+                )
                 for file, tags in zip(files, found, strict=True)
             ]
         )
@@ -132,7 +134,3 @@ async def _read_form(form: FormData) -> tuple[list[str | None], list[bytes], Tag
         else:
             fields[name] = value
     return files, images, TagOptions.model_validate(fields)
-
-
-def _found(tag: Tag) -> FoundTag:
-    return FoundTag(name=tag.name, name_zh=tag.name_zh, score=tag.score, id=tag.id, known=tag.known)
