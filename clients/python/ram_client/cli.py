@@ -13,14 +13,11 @@ from .files import FETCHED, Source, Url, find_images, read_paths
 from .options import parse
 from .output import Nothing, Summary, watches_stderr
 from .sinks.captions import Captions
-from .sinks.csv_table import Csv
 from .sinks.overlays import Overlays
-from .sinks.parquet_table import Parquet
 from .sinks.sidecars import Sidecars
-from .sinks.sink import Sink, WriteFailed
+from .sinks.sink import Sink, WriteFailed, Writer
 from .sinks.sqlite import Database
-from .sinks.tables import TableFile
-from .sinks.writer import Writer
+from .sinks.tables import CsvTable, ParquetTable
 from .streams import print_error, print_line
 from .tagging import tag_all
 
@@ -141,9 +138,9 @@ def _sinks(options: argparse.Namespace) -> list[Sink]:
     if options.where:
         sinks.append(Overlays(options.where))
     if options.csv:
-        sinks.append(TableFile(options.csv, Csv()))
+        sinks.append(CsvTable(options.csv))
     if options.parquet:
-        sinks.append(TableFile(options.parquet, Parquet()))
+        sinks.append(ParquetTable(options.parquet))
     if options.sqlite:
         sinks.append(Database(options.sqlite))
     return sinks

@@ -13,8 +13,7 @@ from .errors import AccessDenied, CertificateError, ImageUnreadable, InvalidRequ
 from .files import Source, Url
 from .image import ImageLike
 from .output import Nothing, Output, ProgressBar, Summary
-from .sinks.sink import TableFailed, WriteFailed
-from .sinks.writer import Writer
+from .sinks.sink import TableFailed, WriteFailed, Writer
 from .streams import print_error, print_line
 from .tag import Tag
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from ..files import Source
 from ..tag import Tag
-from .sink import WriteFailed, folder_of, keywords, reason, replacing
+from .sink import Sink, WriteFailed, explained, folder_of, keywords, replacing
 
 
-class Captions:
+class Captions(Sink):
     """One line of tags per picture, replaced or, with `append`, added to.
 
     A picture without tags gets an empty file, since trainers expect one per picture.
@@ -20,9 +20,6 @@ class Captions:
         self._language = language
         self._owners: dict[Path, Source] = {}
 
-    def open(self) -> None:
-        """Each file is tried on its own."""
-
     def has(self, source: Source) -> bool:
         """Whether there is a caption, whoever wrote it."""
         return self._path(source).exists()
@@ -30,20 +27,14 @@ class Captions:
     def add(self, source: Source, tags: list[Tag]) -> None:
         """Write the caption."""
         path, caption = self._caption(source, tags)
-        try:
-            if self._text(path) != caption:
-                with replacing(path) as new:
-                    new.write_bytes(caption.encode("utf-8", "backslashreplace"))
-        except OSError as error:
-            raise WriteFailed(f"{path}: {reason(error)}") from error
+        if self._text(path) != caption:
+            with explained(path), replacing(path) as new:
+                new.write_bytes(caption.encode("utf-8", "backslashreplace"))
 
     def preview(self, source: Source, tags: list[Tag]) -> str:
         """The file and its line."""
         path, caption = self._caption(source, tags)
         return f"{path}: {caption.strip() or 'empty'}"
-
-    def close(self) -> None:
-        """Nothing is left to write."""
 
     def _path(self, source: Source) -> Path:
         return folder_of(source).with_suffix(self._suffix)
@@ -63,11 +54,10 @@ class Captions:
 
     @staticmethod
     def _text(path: Path) -> str | None:
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise WriteFailed(f"{path}: {reason(error)}") from error
-        except ValueError as error:
-            raise WriteFailed(f"{path}: is not UTF-8, and was left as it is") from error
+        with explained(path):
+            try:
+                return path.read_text(encoding="utf-8-sig")
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise WriteFailed(f"{path}: is not UTF-8, and was left as it is") from error

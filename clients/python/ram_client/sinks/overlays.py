@@ -14,7 +14,7 @@ from ..errors import ImageUnreadable
 from ..files import Source
 from ..image import ImageLike
 from ..tag import Tag, overlay
-from .sink import WriteFailed, folder_of, reason, replacing
+from .sink import Sink, WriteFailed, explained, folder_of, reason, replacing
 
 MOST = 6  # tags that are shown
 COLUMNS = 3
@@ -24,7 +24,7 @@ LETTERS = 15  # size, pixels
 QUALITY = 90
 
 
-class Overlays:
+class Overlays(Sink):
     """`DIR/album/photo.png.jpg` for `album/photo.png`: its best tags, each with box and score.
 
     A picture without tags is shown as it is.
@@ -35,10 +35,8 @@ class Overlays:
 
     def open(self) -> None:
         """Make the folder."""
-        try:
+        with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteFailed(f"{self._folder}: {reason(error)}") from error
 
     def has(self, source: Source) -> bool:
         """Whether there is a file of that name."""
@@ -48,19 +46,14 @@ class Overlays:
         """Draw and write the file."""
         path = self._path(source)
         drawn = draw(read(folder_of(source)), tags)
-        try:
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as new:
                 drawn.save(new, "JPEG", quality=QUALITY)
-        except OSError as error:
-            raise WriteFailed(f"{path}: {reason(error)}") from error
 
     def preview(self, source: Source, tags: list[Tag]) -> str:
         """The file, and how many maps it shows."""
         return f"{self._path(source)}: {min(len(tags), MOST)} heat maps"
-
-    def close(self) -> None:
-        """Nothing is left to write."""
 
     def _path(self, source: Source) -> Path:
         path = folder_of(source)

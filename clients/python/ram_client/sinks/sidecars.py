@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import installing
 from ..files import Source, Url
 from ..tag import Tag
-from .sink import WriteFailed, folder_of, keywords, reason, replacing
+from .sink import Sink, WriteFailed, explained, folder_of, keywords, replacing
 
 if TYPE_CHECKING:
     from .xmp import Document
@@ -17,7 +17,7 @@ SUFFIX = ".xmp"
 NAMES = ("darktable", "lightroom")  # photo.jpg.xmp, photo.xmp
 
 
-class Sidecars:
+class Sidecars(Sink):
     """Adds tags to the sidecars of pictures; the pictures are never opened for writing.
 
     Raises WriteFailed without lxml.
@@ -32,15 +32,9 @@ class Sidecars:
         except ImportError as error:
             raise WriteFailed(f"--xmp needs lxml: {installing('cli')}") from error
 
-    def open(self) -> None:
-        """Each sidecar is tried on its own."""
-
     def has(self, source: Source) -> bool:
         """Whether a tag with the prefix is in the sidecar."""
-        if isinstance(source, Url):
-            return False
-        path = self._path(source)
-        return path.exists() and self._read(path).has(self._prefix)
+        return not isinstance(source, Url) and self._read(self._path(source)).has(self._prefix)
 
     def add(self, source: Source, tags: list[Tag]) -> None:
         """Add the tags that the sidecar does not have; it is not touched if there are none."""
@@ -53,42 +47,31 @@ class Sidecars:
         path, _, missing = self._with(source, tags)
         return f"{path}: {'add ' + ', '.join(missing) if missing else 'nothing to add'}"
 
-    def close(self) -> None:
-        """Nothing is left to write."""
-
     def remove(self, source: Source, *, dry_run: bool) -> str | None:
         """Take out of a sidecar what `add` put in, and describe it; None if nothing was there.
 
         A sidecar that `ram-tag` began, and that has nothing else in it, is deleted.
         """
         path = self._path(folder_of(source))
-        if not path.exists():
-            return None
         document = self._read(path)
         removed = document.remove(self._prefix)
         if not removed:
             return None
         is_bare = document.is_bare()
-        if not dry_run:
-            if is_bare:
-                try:
-                    path.unlink()
-                except OSError as error:
-                    raise WriteFailed(f"{path}: {reason(error)}") from error
-            else:
-                self._write(path, document)
+        if is_bare and not dry_run:
+            with explained(path):
+                path.unlink()
+        elif not dry_run:
+            self._write(path, document)
         return f"{path}: {'delete' if is_bare else 'remove ' + ', '.join(removed)}"
 
     def _path(self, picture: Path) -> Path:
         """The sidecar's path: the one that exists, unless the user has chosen a name."""
         exact = picture.with_name(picture.name + SUFFIX)
         plain = picture.with_suffix(SUFFIX)
-        if self._name:
-            wanted = exact if self._name == NAMES[0] else plain
-            candidates = [wanted, wanted.with_suffix(SUFFIX.upper())]
-        else:
-            candidates = [exact, exact.with_suffix(SUFFIX.upper())]
-            candidates += [plain, plain.with_suffix(SUFFIX.upper())]
+        wanted = {NAMES[0]: [exact], NAMES[1]: [plain], None: [exact, plain]}[self._name]
+        endings = (SUFFIX, SUFFIX.upper())
+        candidates = [path.with_suffix(ending) for path in wanted for ending in endings]
         return next((path for path in candidates if path.exists()), candidates[0])
 
     def _with(self, source: Source, tags: list[Tag]) -> tuple[Path, Document, list[str]]:
@@ -104,16 +87,12 @@ class Sidecars:
         from .xmp import Document
 
         try:
-            return Document(path.read_bytes() if path.exists() else None)
-        except OSError as error:
-            raise WriteFailed(f"{path}: {reason(error)}") from error
+            with explained(path):
+                return Document(path.read_bytes() if path.exists() else None)
         except ValueError as error:
             raise WriteFailed(f"{path}: {error}; it was left as it is") from error
 
     @staticmethod
     def _write(path: Path, document: Document) -> None:
-        try:
-            with replacing(path) as new:
-                new.write_bytes(document.to_bytes())
-        except OSError as error:
-            raise WriteFailed(f"{path}: {reason(error)}") from error
+        with explained(path), replacing(path) as new:
+            new.write_bytes(document.to_bytes())

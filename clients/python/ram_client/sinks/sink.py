@@ -1,17 +1,23 @@
-"""What all sinks have in common, and how files are written so that an interruption spoils none."""
+"""What all sinks have in common, the thread that writes, and files that no interruption spoils."""
 
+import asyncio
 import os
 import secrets
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TypeVar
 
 from ..errors import RamError
 from ..files import Source, Url
 from ..tag import Tag
 
 LANGUAGES = ("en", "zh", "both")
+
+Result = TypeVar("Result")
 
 
 class WriteFailed(RamError):
@@ -22,26 +28,70 @@ class TableFailed(WriteFailed):
     """A file with the tags of all pictures cannot be written: the others would fail, too."""
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """A place for tags. Its calls are made one after the other, from one thread.
 
     All of them raise WriteFailed.
     """
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027  # nothing, for a file per picture
         """Find out whether writing is possible, before any picture is sent."""
 
+    @abstractmethod
     def has(self, source: Source) -> bool:
         """Whether the picture's tags are there from an earlier run; writes nothing."""
 
+    @abstractmethod
     def add(self, source: Source, tags: list[Tag]) -> None:
         """Write the tags of a picture, in a way that survives Ctrl-C."""
 
+    @abstractmethod
     def preview(self, source: Source, tags: list[Tag]) -> str:
         """Describe in a line what `add` would write; writes nothing."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Finish what has been added."""
+
+
+class Writer:
+    """Calls the sinks from a thread of its own, one call after the other. Raises WriteFailed."""
+
+    def __init__(self, sinks: list[Sink]):
+        """The sinks, in the order of writing: tables, which list what is done, come last."""
+        self.sinks = sinks
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ram-tag writer")
+
+    async def open(self) -> None:
+        """Open all sinks."""
+        for sink in self.sinks:
+            await self._call(sink.open)
+
+    async def has(self, source: Source) -> bool:
+        """Whether the picture's tags are in all sinks."""
+        return await self._call(lambda: all(sink.has(source) for sink in self.sinks))
+
+    async def add(self, source: Source, tags: list[Tag]) -> None:
+        """Write a picture's tags into all sinks; the first that fails ends it."""
+        for sink in self.sinks:
+            await self._call(partial(sink.add, source, tags))
+
+    async def preview(self, source: Source, tags: list[Tag]) -> list[str]:
+        """What `add` would do, a line per sink."""
+        return await self._call(lambda: [sink.preview(source, tags) for sink in self.sinks])
+
+    def close(self) -> list[Exception]:
+        """Finish all sinks, after what was begun; returns what went wrong."""
+        problems = []
+        for sink in self.sinks:
+            try:
+                self._thread.submit(sink.close).result()
+            except Exception as error:
+                problems.append(error)
+        self._thread.shutdown()
+        return problems
+
+    async def _call(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
 def keywords(tags: list[Tag], language: str) -> list[str]:
@@ -76,6 +126,15 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
+def explained(path: Path, failure: type[WriteFailed] = WriteFailed) -> Iterator[None]:
+    """Raise an OSError of the block as a failure that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(f"{path}: {reason(error)}") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a new file that takes the place of `path` if the block succeeds.
 
@@ -91,16 +150,9 @@ def replacing(path: Path) -> Iterator[Path]:
         yield new
         if existing:
             new.chmod(existing.st_mode & 0o7777)
-            _synchronise(new)  # before the old content goes
+            with new.open("r+b") as file:
+                os.fsync(file.fileno())  # before the old content goes
         new.replace(target)
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-
-
-def _synchronise(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..files import Source
 from ..tag import Tag
-from .sink import TableFailed, text_of
+from .sink import Sink, TableFailed, text_of
 from .tables import rows_of
 
 APPLICATION = 0x52414D54  # "RAMT", in the file's header: a database of this command
@@ -42,7 +42,7 @@ COMMIT;
 """
 
 
-class Database:
+class Database(Sink):
     """Replaces a picture's tags, and leaves the others'; a kill loses a second's work at most."""
 
     def __init__(self, path: Path):

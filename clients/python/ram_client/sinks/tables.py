@@ -1,17 +1,23 @@
-"""Tables with the tags of all pictures: a journal while the command runs, the table at its end."""
+"""Tables with the tags of all pictures, CSV and parquet, a row per tag.
 
+A journal while the command runs, the table at its end.
+"""
+
+import csv
 import errno
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from io import FileIO
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from ..errors import installing
 from ..files import Source
 from ..tag import Tag
-from .sink import TableFailed, reason, replacing, text_of
+from .sink import Sink, TableFailed, explained, reason, replacing, text_of
 
 try:
     import fcntl
@@ -19,6 +25,10 @@ except ImportError:  # Windows: two commands with one table are the user's to av
     fcntl = None  # type: ignore[assignment]
 
 JOURNAL = ".part"
+GROUP = 100_000  # rows of parquet in memory at once
+ANOTHER = "is another table, and was left as it is"
+
+_TRUTH = {"": None, "true": True, "false": False}
 
 
 class Row(NamedTuple):
@@ -40,17 +50,7 @@ def rows_of(source: Source, tags: list[Tag]) -> list[Row]:
     ] or [Row(file)]
 
 
-class Format(Protocol):
-    """A format of table."""
-
-    def read(self, path: Path) -> Iterator[Row]:
-        """Yield a table's rows; raises ValueError for another table, OSError."""
-
-    def write(self, path: Path, rows: Iterable[Row]) -> None:
-        """Write a table; raises OSError."""
-
-
-class TableFile:
+class TableFile(Sink):
     """A table in a file that can only be written as a whole.
 
     What is added goes to a journal beside it, JSON with a line per picture. At the end, and so
@@ -58,27 +58,33 @@ class TableFile:
     again, and those of the journal. After a kill, the next run begins with the journal.
     """
 
-    def __init__(self, path: Path, table_format: Format):
+    def __init__(self, path: Path):
         self._path = path
-        self._format = table_format
         self._journal_path = path.with_name(path.name + JOURNAL)
         self._journal: FileIO | None = None
         self._known: set[str] | None = None
         self._added: set[str] = set()
+
+    @abstractmethod
+    def _read(self, path: Path) -> Iterator[Row]:
+        """Yield a table's rows; raises ValueError for another table, OSError."""
+
+    @abstractmethod
+    def _write(self, path: Path, rows: Iterable[Row]) -> None:
+        """Write a table; raises OSError."""
 
     def open(self) -> None:
         """Lock the journal, and finish that of a run that was killed."""
         if self._path.exists() and not self._path.is_file():
             raise TableFailed(f"{self._path}: is not a file")
         next(self._old(), None)  # is it one of ours?
-        try:
-            self._journal = self._lock_journal()
+        with explained(self._path, TableFailed):
+            try:
+                self._journal = self._lock_journal()
+            except BlockingIOError as error:
+                raise TableFailed(f"{self._path}: another ram-tag is writing it") from error
             if self._has_journal():
                 self._merge()
-        except BlockingIOError as error:
-            raise TableFailed(f"{self._path}: another ram-tag is writing it") from error
-        except OSError as error:
-            raise TableFailed(f"{self._path}: {reason(error)}") from error
 
     def _lock_journal(self) -> FileIO:
         while True:
@@ -110,12 +116,10 @@ class TableFile:
         file, *_ = rows = rows_of(source, tags)
         if file.file in self._added:  # named twice
             return
-        try:
-            line = json.dumps(rows).encode() + b"\n"
+        line = json.dumps(rows).encode() + b"\n"
+        with explained(self._path, TableFailed):
             if self._journal.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise TableFailed(f"{self._path}: {reason(error)}") from error
         self._added.add(file.file)
 
     def preview(self, source: Source, tags: list[Tag]) -> str:
@@ -149,14 +153,14 @@ class TableFile:
         replaced = {rows[0].file for rows in self._journalled()}
         old = (row for row in self._old() if row.file not in replaced)
         with replacing(self._path) as new:
-            self._format.write(new, chain(old, chain.from_iterable(self._journalled())))
+            self._write(new, chain(old, chain.from_iterable(self._journalled())))
         self._journal.truncate(0)
 
     def _old(self) -> Iterator[Row]:
         """The table's rows before this run."""
         try:
             if self._path.exists() and self._path.stat().st_size:
-                yield from self._format.read(self._path)
+                yield from self._read(self._path)
         except (OSError, ValueError) as error:
             raise TableFailed(f"{self._path}: {reason(error)}") from error
 
@@ -168,3 +172,79 @@ class TableFile:
             for line in lines:
                 if line.endswith(b"\n"):
                     yield [Row(*fields) for fields in json.loads(line)]
+
+
+class CsvTable(TableFile):
+    """CSV (RFC 4180, UTF-8)."""
+
+    def _read(self, path: Path) -> Iterator[Row]:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            try:
+                if tuple(next(lines, ())) != Row._fields:
+                    raise ValueError
+                for file_, name, name_zh, score, number, known in lines:
+                    yield Row(
+                        file_,
+                        name or None,
+                        name_zh if name else None,
+                        float(score) if score else None,
+                        int(number) if number else None,
+                        _TRUTH[known],
+                    )
+            except (ValueError, KeyError, csv.Error) as error:
+                raise ValueError(ANOTHER) from error
+
+    def _write(self, path: Path, rows: Iterable[Row]) -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(Row._fields)
+            for row in rows:
+                known = "" if row.known is None else str(row.known).lower()
+                lines.writerow([*row[:-1], known])
+
+
+class ParquetTable(TableFile):
+    """Parquet, by pyarrow.
+
+    Made in the main thread: pyarrow crashes later if a thread that has ended imported it (seen with
+    25.0). Raises TableFailed without pyarrow.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        try:
+            import pyarrow.parquet
+        except ModuleNotFoundError as error:
+            message = f"--parquet needs pyarrow: {installing('parquet')}"
+            raise TableFailed(message) from error
+        except ImportError as error:  # of another numpy's
+            raise TableFailed(f"--parquet: {error}") from error
+        self._pyarrow = pyarrow
+        self._schema = pyarrow.schema(
+            [
+                pyarrow.field("file", pyarrow.string(), nullable=False),
+                ("name", pyarrow.string()),
+                ("name_zh", pyarrow.string()),
+                ("score", pyarrow.float64()),
+                ("id", pyarrow.int32()),
+                ("known", pyarrow.bool_()),
+            ]
+        )
+
+    def _read(self, path: Path) -> Iterator[Row]:
+        try:
+            with self._pyarrow.parquet.ParquetFile(path) as table:
+                if table.schema_arrow != self._schema:
+                    raise ValueError
+                for batch in table.iter_batches(GROUP):
+                    yield from map(Row, *(column.to_pylist() for column in batch.columns))
+        except (self._pyarrow.ArrowException, ValueError) as error:
+            raise ValueError(ANOTHER) from error
+
+    def _write(self, path: Path, rows: Iterable[Row]) -> None:
+        rows, schema = iter(rows), self._schema
+        with self._pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+            while group := list(islice(rows, GROUP)):
+                columns = dict(zip(Row._fields, zip(*group, strict=True), strict=True))
+                writer.write_table(self._pyarrow.table(columns, schema=schema))
