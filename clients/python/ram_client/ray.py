@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from .bulk import arrow
-from .bulk.errors import BulkError, first_of
-from .bulk.item import Row
-from .bulk.parquet_source import IMAGE_NAMES
-from .bulk.request import Settings
-from .bulk.servers import Servers, cancel
+from .bulk.errors import BulkError, arrow_modules
+from .bulk.item import Row, Settings
+from .bulk.servers import Servers
+from .bulk.shards import IMAGE_NAMES
 from .bulk.sinks import Columns, record, schema
-from .connection import explain
 from .errors import ImageUnreadable
 from .image import ImageLike, encode
 
@@ -56,7 +53,7 @@ class BatchTagger(ABC):
 
         Raises RamError for what all images would meet: no server, a wrong threshold, a missing key.
         """
-        pa, _ = arrow.modules(type(self).__name__)
+        pa, _ = arrow_modules(type(self).__name__)
         names = list(batch.column_names if isinstance(batch, pa.Table) else batch)
         column = self._image_column or next((n for n in IMAGE_NAMES if n in names), None)
         if column is None or column not in names:
@@ -69,7 +66,7 @@ class BatchTagger(ABC):
         wanted = pa.schema([field for field in schema(columns) if field.name not in _OF_SOURCES])
         table = pa.Table.from_pylist(fields, wanted)
         for position, name in enumerate(n for n in names if n not in (column, *wanted.names)):
-            table = table.add_column(position, name, _column(batch[name]))
+            table = table.add_column(position, name, _column(pa, batch[name]))
         return table
 
 
@@ -109,38 +106,24 @@ class RamTagger(BatchTagger):
         super().__init__(image_column)
         self._known = labels is not None
         names = [name.strip() for name in server.split(",") if name.strip()]
-        settings = Settings(
-            threshold,
-            top_k,
-            tuple(exclude),
-            None if labels is None else tuple(labels),
-            embedding,
-            logits,
-        )
+        labels = None if labels is None else tuple(labels)
         self._runner = asyncio.Runner()
         self._servers = Servers(
             names,
-            settings,
+            Settings(threshold, top_k, tuple(exclude), labels, embedding, logits),
             connection | {"timeout": timeout},
             most=concurrency,
             wait=wait,
             report=_LOG.warning,
-            explain=explain,
         )
 
     def tag_all(self, images: list[Any]) -> tuple[list[Row], Columns]:
         """Have the servers tag them, at their pace."""
-        try:
-            return self._runner.run(self._tag_all(images))
-        except BaseExceptionGroup as group:
-            raise first_of(group) from None
+        return self._runner.run(self._tag_all(images))
 
     async def _tag_all(self, images: list[Any]) -> tuple[list[Row], Columns]:
-        async with asyncio.TaskGroup() as tasks:
-            keepers = self._servers.start(tasks)
-            sizes = await self._servers.sizes()
+        async with self._servers.looked_after() as sizes:
             rows = await asyncio.gather(*map(self._tag, images))
-            await cancel(keepers)
         return rows, Columns(self._known, **sizes)
 
     async def _tag(self, image: Any) -> Row:
@@ -154,8 +137,7 @@ def _values(column: Any) -> list[Any]:
     return column.to_pylist() if hasattr(column, "to_pylist") else list(column)
 
 
-def _column(values: Any) -> Any:
-    pa, _ = arrow.modules("RamTagger")
+def _column(pa: Any, values: Any) -> Any:
     if isinstance(values, pa.ChunkedArray):
         return values
     return pa.array(values.tolist() if isinstance(values, np.ndarray) else values)

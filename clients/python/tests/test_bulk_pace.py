@@ -2,8 +2,8 @@
 
 import asyncio
 
+from ram_client.bulk.item import Settings
 from ram_client.bulk.pace import Pace
-from ram_client.bulk.request import Settings
 from ram_client.bulk.servers import Servers
 
 
@@ -62,15 +62,7 @@ def test_a_server_that_was_away_begins_anew():
 async def test_a_server_with_room_is_used_though_another_has_too_much():
     """As after its return: it begins anew with little, while what it had still ends."""
     nothing = Settings(None, None, (), None, False, False)
-    two = Servers(
-        ["a:1", "b:1"],
-        nothing,
-        {},
-        most=8,
-        wait=1,
-        report=print,
-        explain=lambda _: asyncio.sleep(0),
-    )
+    two = Servers(["a:1", "b:1"], nothing, {}, most=8, wait=1, report=print)
     full, other = two._servers
     for server in (full, other):
         server.is_here, server.in_flight = True, server.pace.limit

@@ -6,24 +6,26 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, arguments, protocol, streams
-from ..connection import SERVER_VARIABLE, explain
+from ..connection import SERVER_VARIABLE
 from ..errors import RamError
 from ..files import STDIN
-from . import arrow
+from .errors import arrow_modules
+from .item import Settings
 from .listing import Listing, write_listing
 from .output import OutputFolder
-from .parquet_source import Columns
 from .places import absolute
 from .progress import ProgressReport, report, summary
-from .request import Settings
 from .run import Run
 from .servers import Servers
+from .shards import Columns
 from .sinks import FORMATS
-from .work import Reading, remaining
+from .work import Work
 
 LAYOUT = 1  # of the output folder
 # Options that change the output: a run that goes on needs the same.
@@ -51,45 +53,39 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.format == "parquet":
-        arrow.modules("--format parquet")
+        arrow_modules("--format parquet")
     suffix = FORMATS[options.format][0]
-    output = OutputFolder(Path(options.output), suffix, _setup(options), restart=options.restart)
-    try:
+    sources = [source if source == STDIN else absolute(source) for source in options.sources]
+    setup = {"layout": LAYOUT, "sources": sources} | _made(options)
+    folder = OutputFolder(Path(options.output), suffix, setup, restart=options.restart)
+    with closing(folder) as output:
         columns = Columns(options.image_column, options.key_column)
         if not output.listing.exists():
             write_listing(output.listing, options.sources, columns)
-        listing = Listing(output.listing)
-        try:
-            return asyncio.run(_tag(options, output, listing, columns))
-        finally:
-            listing.close()
-    finally:
-        output.close()
+        with closing(Listing(output.listing)) as listing:
+            keep_images = options.format == "webdataset"
+            work = Work(listing, output, options.shard_size, columns, keep_images)
+            return asyncio.run(_tag(options, work))
 
 
-async def _tag(
-    options: argparse.Namespace, output: OutputFolder, listing: Listing, columns: Columns
-) -> int:
-    keep_images = options.format == "webdataset"
+async def _tag(options: argparse.Namespace, work: Work) -> int:
+    output = work.output
+    made = {name: json.dumps(value, ensure_ascii=False) for name, value in _made(options).items()}
     servers = Servers(
         options.server,
-        _settings(options),
+        Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)}),
         {name: value for name, value in arguments.connection(options).items() if name != "server"},
         most=options.concurrency,
         wait=options.wait,
         report=report,
-        explain=explain,
     )
-    done = output.totals().images
-    progress = ProgressReport(done, _total(listing, output))
+    progress = ProgressReport(output.totals().images, work.total())
     run = Run(
-        remaining(listing, output, Reading(options.shard_size, columns, keep_images)),
-        output,
+        work,
         servers,
         file_format=options.format,
         known=options.labels is not None,
-        keep_images=keep_images,
-        notes=_notes(options),
+        notes={"ram_client": __version__} | {f"ram_{name}": made[name] for name in made},
         advanced=progress.advance,
     )
     try:
@@ -105,10 +101,8 @@ async def _tag(
         return STOPPED
     finally:
         await servers.close()
-    totals = output.totals()
-    for line in summary(
-        totals, run.images, run.seconds, output.number_of_parts(), listing.duplicates
-    ):
+    parts, twice = output.number_of_parts(), work.listing.duplicates
+    for line in summary(output.totals(), run.images, run.seconds, parts, twice):
         try:
             print(streams.plain(line), flush=True)
         except OSError:  # a closed pipe: all is done
@@ -129,42 +123,9 @@ class _interruptible:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 
 
-def _total(listing: Listing, output: OutputFolder) -> int | None:
-    """How many images there are in all; None while a shard was never read to its end."""
-    total = 0
-    for unit in listing.units():
-        count = output.length(unit.number) if unit.count is None else unit.count
-        if count is None:
-            return None
-        total += count
-    return total
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(
-        threshold=options.threshold,
-        top_k=options.top_k,
-        exclude=tuple(options.exclude or ()),
-        labels=None if options.labels is None else tuple(options.labels),
-        embedding=options.embedding,
-        logits=options.logits,
-    )
-
-
-def _setup(options: argparse.Namespace) -> dict[str, Any]:
-    sources = [source if source == STDIN else absolute(source) for source in options.sources]
-    chosen = {name: getattr(options, name) for name in SETUP}
-    setup: dict[str, Any] = {"layout": LAYOUT, "sources": sources, "model": protocol.MODEL} | chosen
-    return setup
-
-
-def _notes(options: argparse.Namespace) -> dict[str, str]:
-    """What a parquet file keeps about how it was made."""
-    made = {name: getattr(options, name) for name in SETUP} | {"model": protocol.MODEL}
-    return {
-        "ram_client": __version__,
-        **{f"ram_{name}": json.dumps(value, ensure_ascii=False) for name, value in made.items()},
-    }
+def _made(options: argparse.Namespace) -> dict[str, Any]:
+    """What the output is made with."""
+    return {name: getattr(options, name) for name in SETUP} | {"model": protocol.MODEL}
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -262,4 +223,4 @@ def _servers(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT,…")
-    return list(dict.fromkeys(names))
+    return names

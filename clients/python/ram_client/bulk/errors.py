@@ -1,6 +1,21 @@
-"""What ends a run."""
+"""What ends a run: an error, or a library that is not there.
+
+pyarrow is imported with this package, and so by the main thread. If the thread that imported it has
+ended, it crashes later, now and then (seen with 25.0).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from ..errors import RamError, installing
+
+_arrow_problem: ImportError | None = None
+try:
+    import pyarrow
+    import pyarrow.parquet
+except ImportError as error:
+    _arrow_problem = error
 
 
 class BulkError(RamError):
@@ -12,14 +27,30 @@ def extra_needed(subject: object, package: str) -> BulkError:
     return BulkError(f"{subject}: {package} is not installed: {installing('bulk')}")
 
 
-def first_of(group: BaseException) -> BaseException:
-    """Return the first exception of a task group's, which is why its other tasks ended."""
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
+def arrow_modules(subject: object) -> tuple[Any, Any]:
+    """Return `pyarrow` and `pyarrow.parquet`; raises BulkError if they cannot be imported.
+
+    subject: what needs them, for the message.
+    """
+    if isinstance(_arrow_problem, ModuleNotFoundError):
+        raise extra_needed(subject, "pyarrow") from _arrow_problem
+    if _arrow_problem:  # it needs another numpy, for one
+        raise BulkError(f"{subject}: {reason_of(_arrow_problem)}") from _arrow_problem
+    return pyarrow, pyarrow.parquet
 
 
 def reason_of(error: BaseException) -> str:
     """Return what an exception reports, on one line of valid text."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
+
+
+@contextmanager
+def ending_run(subject: object, *errors: type[Exception], problem: str = "") -> Iterator[None]:
+    """Raise such errors of the block as a BulkError: the subject, the problem, and its reason."""
+    try:
+        yield
+    except RamError:
+        raise
+    except errors as error:
+        raise BulkError(f"{subject}: {problem}{reason_of(error)}") from error

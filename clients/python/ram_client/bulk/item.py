@@ -1,12 +1,15 @@
-"""An image on its way to be tagged, what a server answers, and its row."""
+"""An image on its way to be tagged: what is asked about it, what a server answers, and its row."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from tritonclient.grpc import InferRequestedOutput
 
+from .. import protocol
+from ..async_client import AsyncRamClient
 from ..errors import RamError
 from ..tag import Tag
 from .errors import BulkError, reason_of
@@ -46,6 +49,35 @@ class Answer:
         """Numbers per vector, by name."""
         vectors = {name: getattr(self, name) for name in VECTORS}
         return {name: None if v is None else len(v) for name, v in vectors.items()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of the servers about each image; see `RamClient.tag`."""
+
+    threshold: float | None = None
+    top_k: int | None = None
+    exclude: Sequence[str] | None = None
+    labels: Sequence[str] | None = None
+    embedding: bool = False
+    logits: bool = False
+
+    async def ask(self, client: AsyncRamClient, image: bytes) -> Answer:
+        """Have an image tagged by a server; raises RamError."""
+        request = protocol.tag_request(
+            [image],
+            model=client.model,
+            threshold=self.threshold,
+            top_k=self.top_k,
+            exclude=self.exclude,
+            labels=self.labels,
+        )
+        vectors = [name for name in VECTORS if getattr(self, name)]
+        request["outputs"] += map(InferRequestedOutput, vectors)
+        result = await client._infer(request)
+        (tags,) = protocol.read_tags(result)
+        found = {name: protocol._output(result, name)[0].astype(np.float32) for name in vectors}
+        return Answer(tags, **found)
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..files import IMAGE_SUFFIXES, STDIN
-from . import parquet_source
-from .errors import BulkError, reason_of
+from .errors import BulkError, ending_run
+from .item import Item
 from .places import (
     absolute,
     exists,
@@ -26,9 +26,7 @@ from .places import (
     version_of,
     walk,
 )
-
-if TYPE_CHECKING:
-    from .parquet_source import Columns
+from .shards import Columns, check_parquet
 
 FILES, TAR, PARQUET = "files", "tar", "parquet"
 LISTS = {".txt", ".lst"}
@@ -62,16 +60,6 @@ class Unit:
             )
 
 
-@dataclass(frozen=True)
-class ListedFile:
-    """An image in a file of its own."""
-
-    position: int
-    key: str
-    source: str
-    place: str
-
-
 def readable(name: str) -> str:
     """A file's name as valid text, with escapes for the bytes that are none."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -91,7 +79,8 @@ class Listing:
             f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False
         )
         self._sources = dict(self._database.execute("SELECT number, name FROM source"))
-        self.duplicates = self._fact("duplicates")
+        query = "SELECT value FROM fact WHERE name = 'duplicates'"
+        ((self.duplicates,),) = self._database.execute(query)
 
     def units(self) -> list[Unit]:
         """All units; that of the files, if there are any, is the first."""
@@ -99,27 +88,21 @@ class Listing:
             "SELECT number, kind, place, source, version, count FROM unit ORDER BY number"
         )
         return [
-            replace(unit, place=os.fsdecode(unit.place)) for unit in (Unit(*row) for row in rows)
+            Unit(number, kind, os.fsdecode(place), *rest) for number, kind, place, *rest in rows
         ]
 
-    def files(self, start: int, stop: int) -> Iterator[ListedFile]:
-        """The files from one position to before another."""
+    def files(self, start: int, stop: int) -> Iterator[Item]:
+        """The images in files of their own, from one position to before another."""
         query = "SELECT number, key, source, place FROM file WHERE number >= ? AND number < ?"
         for number, key, source, place in self._database.execute(query, (start, stop)):
-            yield ListedFile(number, key, self._sources[source], os.fsdecode(place))
+            yield Item(number, key, self._sources[source], place=os.fsdecode(place))
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def _fact(self, name: str) -> int:
-        (value,) = self._database.execute(
-            "SELECT value FROM fact WHERE name = ?", (name,)
-        ).fetchone()
-        return int(value)
 
-
-def write_listing(path: Path, sources: list[str], columns: "Columns") -> None:
+def write_listing(path: Path, sources: list[str], columns: Columns) -> None:
     """Write the listing of some sources: folders, lists, shards, single images; `-` is stdin.
 
     It appears at `path` when it is complete. Raises BulkError for a source that cannot be listed,
@@ -128,21 +111,17 @@ def write_listing(path: Path, sources: list[str], columns: "Columns") -> None:
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     database = sqlite3.connect(unfinished)
-    try:
+    with closing(database), ending_run(path, sqlite3.Error):  # a full disk, for one
         database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA)
         _Writer(database, columns).add_all(sources)
         database.commit()
-    except sqlite3.Error as error:  # a full disk, for one
-        raise BulkError(f"{path}: {error}") from error
-    finally:
-        database.close()
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.rename(path)
 
 
 class _Writer:
-    def __init__(self, database: sqlite3.Connection, columns: "Columns"):
+    def __init__(self, database: sqlite3.Connection, columns: Columns):
         self._database = database
         self._columns = columns
         self._files = self._duplicates = 0
@@ -164,7 +143,10 @@ class _Writer:
     def _add(self, number: int, source: str) -> None:
         if source == STDIN or suffix_of(source) in LISTS:
             for line in _lines(source):
-                self._add_listed(number, line)
+                if kind_of_shard(line):
+                    self._add_shard(line)
+                else:
+                    self._add_file(number, line, line)
             return
         for place in expand(source):
             if kind_of_shard(place):
@@ -175,12 +157,6 @@ class _Writer:
                 self._add_file(number, place, place)
             else:
                 raise BulkError(f"{place}: No such file or directory")
-
-    def _add_listed(self, number: int, line: str) -> None:
-        if kind_of_shard(line):
-            self._add_shard(line)
-        else:
-            self._add_file(number, line, line)
 
     def _add_folder(self, number: int, folder: str) -> None:
         """Add a folder's images or, if there are none, its shards."""
@@ -209,7 +185,7 @@ class _Writer:
         kind = kind_of_shard(place)
         where = absolute(place)
         version = version_of(where)
-        count = parquet_source.check(where, self._columns) if kind == PARQUET else None
+        count = check_parquet(where, self._columns) if kind == PARQUET else None
         row = (kind, os.fsencode(where), readable(place), version, count)
         self._database.execute(
             "INSERT OR IGNORE INTO unit (kind, place, source, version, count) "
@@ -220,10 +196,10 @@ class _Writer:
 
 def _lines(source: str) -> Iterator[str]:
     """The lines of a list, or of stdin."""
-    try:
-        with sys.stdin.buffer if source == STDIN else open_binary(source) as lines:
-            for line in lines:
-                if text := line.rstrip(b"\r\n"):
-                    yield os.fsdecode(text)
-    except OSError as error:
-        raise BulkError(f"{source}: {reason_of(error)}") from error
+    with (
+        ending_run(source, OSError),
+        sys.stdin.buffer if source == STDIN else open_binary(source) as lines,
+    ):
+        for line in lines:
+            if text := line.rstrip(b"\r\n"):
+                yield os.fsdecode(text)

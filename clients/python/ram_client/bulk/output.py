@@ -15,12 +15,14 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import BulkError, extra_needed, reason_of
+from .listing import Unit
 
 STATE = "_ram_bulk"  # what reads folders of parquet leaves out names with an underscore
 NUMBERS = re.compile(r"[0-9]+")
@@ -79,7 +81,7 @@ class OutputFolder:
         self._setup_file = self._state / "setup.json"
         self._parts: dict[tuple[int, int], Counts] = {}
         self._lengths: dict[int, int] = {}
-        try:
+        with self.writing():
             self._state.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
             try:
@@ -87,8 +89,14 @@ class OutputFolder:
             except BaseException:
                 self._lock.release()
                 raise
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise an OSError of the block as a BulkError, which names the file or the folder."""
+        try:
+            yield
         except OSError as error:
-            raise self._failed(error) from error
+            raise BulkError(f"{error.filename or self.path}: {reason_of(error)}") from error
 
     def begin(self, sizes: dict[str, int | None]) -> None:
         """Record the setup, once the listing is there: from now on other setups are refused.
@@ -97,10 +105,8 @@ class OutputFolder:
         """
         if not self._setup_file.exists():
             self.setup |= {"sizes": sizes}
-            try:
+            with self.writing():
                 self._write(self._setup_file, json.dumps(self.setup, ensure_ascii=False, indent=1))
-            except OSError as error:
-                raise self._failed(error) from error
         before = self._read_setup()["sizes"]
         for name, size in sizes.items():
             if before.get(name) != size:
@@ -113,9 +119,9 @@ class OutputFolder:
         """Whether a part is there."""
         return (unit, part) in self._there
 
-    def length(self, unit: int) -> int | None:
-        """How many images a shard has, if it was read to its end."""
-        return self._lengths.get(unit)
+    def length(self, unit: Unit) -> int | None:
+        """How many images there are, or None for a shard that was never read to its end."""
+        return self._lengths.get(unit.number) if unit.count is None else unit.count
 
     def unfinished(self, unit: int, part: int) -> Path:
         """Where to write a part."""
@@ -159,7 +165,9 @@ class OutputFolder:
         for leftover in self._state.glob("*.unfinished"):
             leftover.unlink()
         self._read_ledger()
-        self._there = set(self._find_parts())
+        self._there = {
+            numbers for numbers, path in self._all_parts() if path.name.endswith(self.suffix)
+        }
 
     def _locked(self) -> Any:
         try:
@@ -221,10 +229,7 @@ class OutputFolder:
         self._ledger.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
         os.fsync(self._ledger.fileno())
 
-    def _find_parts(self) -> Iterable[tuple[int, int]]:
-        return (numbers for numbers, path in self._all_parts() if path.name.endswith(self.suffix))
-
-    def _all_parts(self) -> Iterable[tuple[tuple[int, int], Path]]:
+    def _all_parts(self) -> Iterator[tuple[tuple[int, int], Path]]:
         for path in self.path.iterdir():
             if found := re.fullmatch(
                 r"part-(\d{5,})-(\d{6,})\.(parquet|jsonl|jsonl\.gz|tar)", path.name
@@ -239,9 +244,6 @@ class OutputFolder:
             os.fsync(file.fileno())
         unfinished.rename(path)
         _sync(path.parent)
-
-    def _failed(self, error: OSError) -> BulkError:
-        return BulkError(f"{error.filename or self.path}: {reason_of(error)}")
 
 
 def _name(unit: int, part: int) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ..errors import ImageUnreadable
 from ..files import ADDRESS
 from ..image import encode
-from .errors import BulkError, extra_needed, reason_of
+from .errors import BulkError, ending_run, extra_needed, reason_of
 
 READ_ATTEMPTS = 3  # of an address: networks fail for a moment
 FIRST_PAUSE = 0.5  # seconds, then twice as long each time
@@ -54,10 +54,8 @@ def file_system(place: str) -> tuple[Any, str]:
         import fsspec
     except ImportError as error:
         raise extra_needed(place, "fsspec") from error
-    try:
+    with ending_run(place, ImportError, ValueError):
         return cast(tuple[Any, str], fsspec.core.url_to_fs(place))
-    except (ImportError, ValueError) as error:
-        raise BulkError(f"{place}: {reason_of(error)}") from error
 
 
 def read_image(place: str) -> bytes:
@@ -104,18 +102,15 @@ def open_binary(place: str, *, random_access: bool = False) -> BinaryIO:
 
 def version_of(place: str) -> str:
     """What changes when the file at a place is written again; raises BulkError if there is none."""
-    try:
+    with ending_run(place, Exception):
         if not is_address(place):
             status = Path(place).stat()
             return f"{status.st_size} {status.st_mtime_ns}"
         files, path = file_system(place)
-        info = files.info(path)
-    except BulkError:
-        raise
-    except FileNotFoundError as error:
-        raise BulkError(f"{place}: No such file or directory") from error
-    except Exception as error:
-        raise BulkError(f"{place}: {reason_of(error)}") from error
+        try:
+            info = files.info(path)
+        except FileNotFoundError as error:
+            raise BulkError(f"{place}: No such file or directory") from error
     return " ".join(str(info[name]) for name in VERSIONS if info.get(name) is not None)
 
 
@@ -135,10 +130,8 @@ def exists(place: str) -> bool:
     if not is_address(place):
         return Path(place).exists()
     files, path = file_system(place)
-    try:
+    with ending_run(place, Exception):
         return path.startswith("http") or bool(files.exists(path))
-    except Exception as error:
-        raise BulkError(f"{place}: {reason_of(error)}") from error
 
 
 def walk(folder: str) -> Iterator[tuple[str, str]]:
@@ -167,10 +160,8 @@ def _walk_address(folder: str) -> Iterator[tuple[str, str]]:
     waiting = [root]
     while waiting:
         parent = waiting.pop()
-        try:
+        with ending_run(folder, Exception, problem="cannot be listed: "):
             entries = files.ls(f"{parent}/" if parent.startswith("http") else parent, detail=True)
-        except Exception as error:
-            raise BulkError(f"{folder}: cannot be listed: {reason_of(error)}") from error
         below = sorted(
             (entry["name"].rstrip("/"), entry["type"] == "directory")
             for entry in entries
@@ -189,10 +180,8 @@ def expand(pattern: str) -> list[str]:
     if not (is_address(pattern) and "*" in pattern):
         return [pattern]
     files, path = file_system(pattern)
-    try:
+    with ending_run(pattern, Exception, problem="cannot be listed: "):
         found = sorted(files.glob(path))
-    except Exception as error:
-        raise BulkError(f"{pattern}: cannot be listed: {reason_of(error)}") from error
     if not found:
         raise BulkError(f"{pattern}: nothing there has such a name")
     return [str(files.unstrip_protocol(name)) for name in found]

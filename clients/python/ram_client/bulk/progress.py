@@ -64,12 +64,9 @@ class ProgressReport:
                 self._bar.update(self._task, completed=self._done + self._new, rate=rate)
         elif now - self._shown >= INTERVAL:
             self._shown = now
-            report(f"{self.text()}, {self._new / (now - self._started):.3g} images/s")
-
-    def text(self) -> str:
-        """How many of how many."""
-        total = "" if self._total is None else f" of {self._total:,}"
-        return f"{self._done + self._new:,}{total}"
+            total = "" if self._total is None else f" of {self._total:,}"
+            rate = f"{self._new / (now - self._started):.3g} images/s"
+            report(f"{self._done + self._new:,}{total}, {rate}")
 
 
 def summary(totals: Counts, new: int, seconds: float, parts: int, duplicates: int) -> list[str]:

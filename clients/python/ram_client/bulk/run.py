@@ -2,20 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from ..concurrency import gather_in_order
 from ..errors import ImageUnreadable
-from .errors import BulkError, first_of, reason_of
 from .item import Item, Row
-from .output import Counts, OutputFolder
+from .output import Counts
 from .places import path_of, read_image
-from .servers import Servers, cancel
+from .servers import Servers
 from .sinks import FORMATS, Columns, Part
-from .work import Image, PartEnd, UnitEnd
+from .work import Entry, Image, PartEnd, UnitEnd, Work
 
 READERS = 16  # threads that read files
 AHEAD = 16  # images that are read before a server has room for them
@@ -24,7 +23,6 @@ CHUNK = 32  # images that are taken from a source at once
 CHUNK_BYTES = 8 << 20
 MOST_BYTES = 256 << 20  # of images in memory
 
-Entry = Image | PartEnd | UnitEnd
 Result = TypeVar("Result")
 
 
@@ -33,41 +31,37 @@ class Run:
 
     Attributes:
         images: how many rows it has made.
-        failed: how many of them without tags because of an error.
+        seconds: that it took, from the first answer of a server on.
 
     Args:
-        entries: what is left to do, in order.
-        output: where parts are published.
+        work: what is left to do; rows get the image and the files beside it if it keeps them.
         servers: what is asked.
         file_format: a key of FORMATS.
         known: whether rows have the column `known`.
-        keep_images: whether rows get the image and the files beside it.
         notes: strings that a parquet file keeps about itself.
         advanced: called after each image.
     """
 
     def __init__(
         self,
-        entries: Iterator[Entry],
-        output: OutputFolder,
+        work: Work,
         servers: Servers,
         *,
         file_format: str,
         known: bool,
-        keep_images: bool,
         notes: dict[str, str],
         advanced: Callable[[], None],
     ):
-        self._entries, self._output, self._servers = entries, output, servers
+        self._entries, self._output, self._servers = iter(work), work.output, servers
         self._make_part = FORMATS[file_format][1]
-        self._known, self._keep_images, self._notes = known, keep_images, notes
+        self._known, self._keep_images, self._notes = known, work.keep_members, notes
         self._advanced = advanced
         # Of its own, and left alone at the end: a thread may be within a read that takes long.
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="ram-bulk")
         self._room = asyncio.Event()
         self._active = self._bytes = 0
         self._columns = Columns(known)
-        self.images = self.failed = 0
+        self.images = 0
         self.seconds = 0.0
 
     async def run(self) -> None:
@@ -77,25 +71,17 @@ class Run:
         """
         try:
             first = await self._in_thread(self._next_chunk)
-            if first:
-                await self._with_servers(first)
-        except BaseExceptionGroup as group:
-            raise first_of(group) from None
+            if not first:
+                return
+            async with self._servers.looked_after() as sizes:
+                self._columns = Columns(self._known, **sizes)
+                self._output.begin(sizes)
+                started = time.monotonic()
+                with self._output.writing():
+                    await self._write_all(first)
+                self.seconds = time.monotonic() - started
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _with_servers(self, first: list[Entry]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            keepers = self._servers.start(tasks)
-            sizes = await self._servers.sizes()
-            self._columns = Columns(self._known, **sizes)
-            self._output.begin(sizes)
-            started = time.monotonic()
-            try:
-                await self._write_all(first)
-            finally:
-                self.seconds = time.monotonic() - started
-            await cancel(keepers)
 
     async def _write_all(self, first: list[Entry]) -> None:
         part: Part | None = None
@@ -120,12 +106,10 @@ class Run:
                         if self._keep_images:
                             self._bytes -= _size(image.item)
                             self._room.set()
-        except OSError as error:
-            place = error.filename or self._output.path
-            raise BulkError(f"{place}: {reason_of(error)}") from error
         finally:
             if part:
-                _abandon(part)
+                with suppress(OSError):  # a full disk: the next run removes it
+                    part.abandon()
 
     def _publish(self, part: Part, end: PartEnd, counts: Counts) -> None:
         part.finish()
@@ -136,7 +120,6 @@ class Run:
         self.images += 1
         if row.error is not None:
             counts.fail(row.error)
-            self.failed += 1
         elif not row.tags:
             counts.untagged += 1
         self._advanced()
@@ -231,8 +214,3 @@ def _suffix(item: Item, image: bytes) -> str:
             return suffix
     name = path_of(item.place or "").rpartition(".")[2].lower()
     return name if name.isalnum() and len(name) <= 5 else "jpg"
-
-
-def _abandon(part: Part) -> None:
-    with suppress(OSError):  # a full disk: the next run removes it
-        part.abandon()

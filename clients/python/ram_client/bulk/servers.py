@@ -10,12 +10,13 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import PIL.Image
 
+from ..connection import explain
 from ..async_client import AsyncRamClient
 from ..errors import (
     AccessDenied,
@@ -29,9 +30,8 @@ from ..errors import (
 )
 from ..image import encode
 from .errors import BulkError
-from .item import Answer
+from .item import Answer, Settings
 from .pace import Pace
-from .request import Settings
 
 ATTEMPTS = 2  # that a suspect fails by itself before it is given up
 SILENCE = 1.0  # seconds without any answer, after which failures mean that the server is away
@@ -53,12 +53,9 @@ class _Server:
         self.answered_at = time.monotonic()
         self.problem: RamError | None = None  # why it is away
 
-    async def ask(self, settings: Settings, image: bytes) -> Answer:
-        return await settings.ask(self.client, image)
-
 
 class Servers:
-    """Some servers, each of them possibly away. Use it as a context, within a task group.
+    """Some servers, each of them possibly away.
 
     Args:
         names: `host:port` of each.
@@ -67,7 +64,6 @@ class Servers:
         most: requests in flight per server, at most.
         wait: seconds without any server after which the run ends.
         report: takes a line that the user should see.
-        explain: what is wrong with an address that gRPC cannot reach; None if that is not known.
     """
 
     def __init__(
@@ -79,12 +75,13 @@ class Servers:
         most: int,
         wait: float,
         report: Callable[[str], None],
-        explain: Callable[[str], Awaitable[str | None]],
     ):
-        self._settings, self._wait, self._report, self._explain = settings, wait, report, explain
+        self._settings, self._wait, self._report = settings, wait, report
         # Without retries of gRPC's own: a refusal is news for the pace, and another server may do.
-        clients = {name: AsyncRamClient(name, retries=0, **connection) for name in names}
-        self._servers = [_Server(name, client, Pace(most)) for name, client in clients.items()]
+        self._servers = [
+            _Server(name, AsyncRamClient(name, retries=0, **connection), Pace(most))
+            for name in dict.fromkeys(names)
+        ]
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._suspects = asyncio.Lock()
         self._picture = encode(PIL.Image.new("RGB", (8, 8), "grey"))
@@ -93,32 +90,33 @@ class Servers:
         self._is_told = False  # that no server answers
         self._first = asyncio.Event()
 
-    def start(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Begin to look after the servers; returns the tasks, to be cancelled at the end.
+    @asynccontextmanager
+    async def looked_after(self) -> AsyncIterator[dict[str, int | None]]:
+        """Look after the servers within the block, which begins when the first has answered.
 
-        May be called again after a run, however that ended: servers that are away have their whole
-        time again.
+        Yields the numbers per vector that it gives, by name. Raises what ends the block, or what
+        ends all: RamError. May be used again, however the last time ended: servers that are away
+        have their whole time again.
         """
-        if not self.here():
+        if not self._any_here():
             self._away_since, self._is_told = time.monotonic(), False
         for server in self._servers:
             server.problem = None
-        keepers = [tasks.create_task(self._keep(server)) for server in self._servers]
-        return [*keepers, tasks.create_task(self._watch())]
-
-    async def sizes(self) -> dict[str, int | None]:
-        """Wait for the first server; the numbers per vector that it gives, by name."""
-        await self._first.wait()
-        assert self._sizes is not None
-        return self._sizes
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keepers = [tasks.create_task(self._keep(server)) for server in self._servers]
+                keepers.append(tasks.create_task(self._watch()))
+                await self._first.wait()
+                assert self._sizes is not None
+                yield self._sizes
+                for keeper in keepers:
+                    keeper.cancel()
+        except BaseExceptionGroup as group:  # the first is why the other tasks ended
+            raise group.exceptions[0] from None
 
     def capacity(self) -> int:
         """How many requests may be in flight now."""
         return sum(server.pace.limit for server in self._servers if server.is_here)
-
-    def here(self) -> int:
-        """How many servers answer."""
-        return sum(server.is_here for server in self._servers)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -145,7 +143,7 @@ class Servers:
             server = await self._slot()
             sent_at = time.monotonic()
             try:
-                answer = await server.ask(self._settings, image)
+                answer = await self._settings.ask(server.client, image)
             except InvalidRequest:
                 self._answered(server)
                 raise
@@ -218,8 +216,11 @@ class Servers:
         server.lost.set()
         if len(self._servers) > 1:
             self._report(f"{server.name} is left out until it answers again: {error}")
-        if not self.here():
+        if not self._any_here():
             self._away_since = time.monotonic()
+
+    def _any_here(self) -> bool:
+        return any(server.is_here for server in self._servers)
 
     async def _is_well(self, server: _Server) -> bool:
         """Ask for the small picture: whether it was not the server that an image failed for."""
@@ -234,7 +235,7 @@ class Servers:
     async def _ask_for_picture(self, server: _Server) -> Answer:
         try:
             async with asyncio.timeout(PICTURE_TIMEOUT):
-                return await server.ask(self._settings, self._picture)
+                return await self._settings.ask(server.client, self._picture)
         except TimeoutError as error:
             raise Timeout(f"{server.name}: no answer within {PICTURE_TIMEOUT:g} s") from error
 
@@ -246,7 +247,8 @@ class Servers:
                 try:
                     self._bring_in(server, await self._ask_for_picture(server))
                 except RamError as error:
-                    server.problem = await self._explained(server, error)
+                    explained = isinstance(error, Unavailable) and await explain(server.name)
+                    server.problem = Unavailable(explained) if explained else error
                     if isinstance(error, HOPELESS) and not server.was_here:
                         self._give_up(server)
                         return
@@ -271,10 +273,6 @@ class Servers:
         self._first.set()
         self._wake()
 
-    async def _explained(self, server: _Server, error: RamError) -> RamError:
-        explained = await self._explain(server.name) if isinstance(error, Unavailable) else None
-        return Unavailable(explained) if explained else error
-
     def _give_up(self, server: _Server) -> None:
         assert server.problem is not None
         if self._servers == [server]:  # it stays: whoever starts again asks it again
@@ -295,12 +293,3 @@ class Servers:
             if problem and not self._is_told:
                 self._is_told = True
                 self._report(f"waiting for a server, up to {self._wait:g} s (--wait): {problem}")
-
-
-async def cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks, and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError):
-            await task

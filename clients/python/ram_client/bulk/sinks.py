@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from . import arrow
-from .item import Row
+from .errors import arrow_modules
+from .item import VECTORS, Row
 
 ROWS = 1000  # per row group
 BYTES = 8 << 20  # of vectors per row group
 FLOAT = 4
+# Columns of tags: name, the tag's attribute, pyarrow's type.
+TAGS = (
+    ("tags", "name", "string"),
+    ("tags_zh", "name_zh", "string"),
+    ("scores", "score", "float32"),
+    ("ids", "id", "int32"),
+)
+KNOWN = ("known", "known", "bool_")
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,29 @@ class Columns:
     embedding: int | None = None
     logits: int | None = None
 
+    @property
+    def of_tags(self) -> tuple[tuple[str, str, str], ...]:
+        """Those with a list per row, as in TAGS."""
+        return (*TAGS, KNOWN) if self.known else TAGS
+
+    @property
+    def of_vectors(self) -> dict[str, int]:
+        """Numbers per vector, by name."""
+        sizes = {name: getattr(self, name) for name in VECTORS}
+        return {name: size for name, size in sizes.items() if size}
+
 
 class Part(ABC):
-    """A part that is being written to a file of its own."""
+    """A part that is being written to a file of its own.
 
-    def __init__(self, path: Path):
-        self._path = path
+    Args:
+        path: of the file.
+        columns: that its rows have.
+        notes: what a parquet file keeps about itself.
+    """
+
+    def __init__(self, path: Path, columns: Columns, notes: dict[str, str]):
+        self._path, self._columns = path, columns
         self._file: BinaryIO = path.open("wb")
 
     @abstractmethod
@@ -54,25 +79,19 @@ class Part(ABC):
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    @abstractmethod
-    def _end(self) -> None:
+    def _end(self) -> None:  # noqa: B027  # nothing, for lines
         """Write what the format has at its end."""
 
 
 class JsonLines(Part):
     """One JSON object per line."""
 
-    def __init__(self, path: Path, columns: Columns, notes: dict[str, str]):
-        super().__init__(path)
-        self._columns = columns
-        self._lines: BinaryIO = self._file
-
     def add(self, row: Row) -> None:
         """Add a row."""
-        self._lines.write(_to_json(record(row, self._columns)) + b"\n")
+        self._write(_to_json(record(row, self._columns)) + b"\n")
 
-    def _end(self) -> None:
-        pass
+    def _write(self, line: bytes) -> None:
+        self._file.write(line)
 
 
 class CompressedJsonLines(JsonLines):
@@ -81,23 +100,25 @@ class CompressedJsonLines(JsonLines):
     def __init__(self, path: Path, columns: Columns, notes: dict[str, str]):
         super().__init__(path, columns, notes)
         # Neither name nor time: the same rows are the same bytes.
-        self._lines = gzip.GzipFile("", "wb", fileobj=self._file, mtime=0)  # type: ignore[assignment]
+        self._compressor = gzip.GzipFile("", "wb", fileobj=self._file, mtime=0)
+
+    def _write(self, line: bytes) -> None:
+        self._compressor.write(line)
 
     def _end(self) -> None:
-        self._lines.close()
+        self._compressor.close()
 
 
 class Parquet(Part):
     """A parquet file, compressed with zstd."""
 
     def __init__(self, path: Path, columns: Columns, notes: dict[str, str]):
-        pyarrow, parquet = arrow.modules(path)
-        super().__init__(path)
-        self._columns = columns
+        pyarrow, parquet = arrow_modules(path)
+        super().__init__(path, columns, notes)
         self._table = pyarrow.Table
         self._schema = schema(columns).with_metadata(notes)
         self._writer = parquet.ParquetWriter(self._file, self._schema, compression="zstd")
-        vectors = (columns.embedding or 0) + (columns.logits or 0)
+        vectors = sum(columns.of_vectors.values())
         self._most = min(ROWS, max(1, BYTES // (FLOAT * vectors))) if vectors else ROWS
         self._rows: list[dict[str, Any]] = []
 
@@ -131,23 +152,20 @@ class WebDataset(Part):
     """
 
     def __init__(self, path: Path, columns: Columns, notes: dict[str, str]):
-        super().__init__(path)
-        self._columns = columns
+        super().__init__(path, columns, notes)
         self._archive = tarfile.open(fileobj=self._file, mode="w")  # noqa: SIM115
 
     def add(self, row: Row) -> None:
         """Add a sample."""
-        fields = record(row, self._columns)
+        fields, name = record(row, self._columns), "json"
         for suffix, content in row.members:
             before = _json_object(content) if suffix == "json" else None
             if before is None:
                 self._add(row.sample, suffix, content)
+                name = "ram.json" if suffix == "json" else name
             else:
                 fields = before | fields
-        taken = any(
-            suffix == "json" and _json_object(content) is None for suffix, content in row.members
-        )
-        self._add(row.sample, "ram.json" if taken else "json", _to_json(fields))
+        self._add(row.sample, name, _to_json(fields))
 
     def _end(self) -> None:
         self._archive.close()
@@ -168,43 +186,28 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Columns, dict[str, str]], Part]]] 
 
 def schema(columns: Columns) -> Any:
     """The parquet schema: tags is null for an image that failed, and empty for one without tags."""
-    pa, _ = arrow.modules("parquet")
-    fields = [
-        ("key", pa.string()),
-        ("source", pa.string()),
-        ("tags", pa.list_(pa.string())),
-        ("tags_zh", pa.list_(pa.string())),
-        ("scores", pa.list_(pa.float32())),
-        ("ids", pa.list_(pa.int32())),
-    ]
-    if columns.known:
-        fields.append(("known", pa.list_(pa.bool_())))
-    fields.append(("error", pa.string()))
-    for name in ("embedding", "logits"):
-        if size := getattr(columns, name):
-            fields.append((name, pa.list_(pa.float32(), size)))
-    return pa.schema(fields)
+    pa, _ = arrow_modules("parquet")
+    return pa.schema(
+        [
+            ("key", pa.string()),
+            ("source", pa.string()),
+            *((name, pa.list_(getattr(pa, kind)())) for name, _, kind in columns.of_tags),
+            ("error", pa.string()),
+            *((name, pa.list_(pa.float32(), size)) for name, size in columns.of_vectors.items()),
+        ]
+    )
 
 
 def record(row: Row, columns: Columns) -> dict[str, Any]:
     """The fields of a row, as the schema has them."""
-    tags = row.tags
     fields: dict[str, Any] = {"key": row.key, "source": row.source}
-    for name, attribute in (
-        ("tags", "name"),
-        ("tags_zh", "name_zh"),
-        ("scores", "score"),
-        ("ids", "id"),
-    ):
-        fields[name] = None if tags is None else [getattr(tag, attribute) for tag in tags]
-    if columns.known:
-        fields["known"] = None if tags is None else [tag.known for tag in tags]
+    for name, attribute, _ in columns.of_tags:
+        fields[name] = row.tags and [getattr(tag, attribute) for tag in row.tags]
     fields["error"] = row.error
-    for name in ("embedding", "logits"):
-        if size := getattr(columns, name):
-            vector = getattr(row, name)
-            # Not null itself: Arrow cannot read a null among lists of a fixed size.
-            fields[name] = [None] * size if vector is None else vector
+    for name, size in columns.of_vectors.items():
+        vector = getattr(row, name)
+        # Not null itself: Arrow cannot read a null among lists of a fixed size.
+        fields[name] = [None] * size if vector is None else vector
     return fields
 
 

@@ -3,15 +3,16 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
 
 from ..errors import RamError
 from .errors import BulkError, reason_of
 from .item import Item
 from .listing import FILES, TAR, Listing, Unit
 from .output import OutputFolder
-from .parquet_source import Columns, read_parquet
 from .places import READ_ATTEMPTS, is_address
-from .tar_source import read_tar
+from .shards import Columns, read_parquet, read_tar
 
 PAUSE = 1.0  # seconds before an address is read again
 
@@ -42,9 +43,12 @@ class UnitEnd:
     length: int
 
 
+Entry: TypeAlias = Image | PartEnd | UnitEnd
+
+
 @dataclass(frozen=True)
-class Reading:
-    """How sources are read.
+class Work:
+    """What is left to do of a listing, and how it is read.
 
     Attributes:
         size: images per part.
@@ -52,96 +56,89 @@ class Reading:
         keep_members: whether items get what the output is to have beside their rows.
     """
 
+    listing: Listing
+    output: OutputFolder
     size: int
     columns: Columns
     keep_members: bool
 
+    def total(self) -> int | None:
+        """How many images there are in all; None while a shard was never read to its end."""
+        total = 0
+        for unit in self.listing.units():
+            count = self.output.length(unit)
+            if count is None:
+                return None
+            total += count
+        return total
 
-def remaining(
-    listing: Listing, output: OutputFolder, reading: Reading
-) -> Iterator[Image | PartEnd | UnitEnd]:
-    """Yield the images of the parts that are missing, each part followed by its end.
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the images of the parts that are missing, each part followed by its end.
 
-    Raises BulkError for a source that has changed, or cannot be read.
-    """
-    for unit in listing.units():
-        count = output.length(unit.number) if unit.count is None else unit.count
-        if count is None:
-            unit.check()
-            yield from _in_parts(unit, _read_shard(unit, output, reading), reading)
-            continue
-        for start, stop in _missing(unit, count, output, reading.size):
-            unit.check()
-            yield from _in_parts(unit, _read(unit, start, stop, listing, output, reading), reading)
+        Raises BulkError for a source that has changed, or cannot be read.
+        """
+        for unit in self.listing.units():
+            count = self.output.length(unit)
+            if count is None:
+                unit.check()
+                yield from self._in_parts(unit, self._read_shard(unit))
+                continue
+            for start, stop in self._missing(unit, count):
+                unit.check()
+                yield from self._in_parts(unit, self._read(unit, start, stop))
 
+    def _missing(self, unit: Unit, count: int) -> Iterator[tuple[int, int]]:
+        """Yield runs of images whose parts are not there."""
+        parts = range(-(-count // self.size))
+        for is_there, run in groupby(parts, lambda part: self.output.has(unit.number, part)):
+            if not is_there:
+                missing = [*run]
+                yield missing[0] * self.size, min(count, (missing[-1] + 1) * self.size)
 
-def _missing(unit: Unit, count: int, output: OutputFolder, size: int) -> Iterator[tuple[int, int]]:
-    """Yield runs of images whose parts are not there."""
-    start = None
-    for part in range(-(-count // size)):
-        if output.has(unit.number, part):
-            if start is not None:
-                yield start, part * size
-            start = None
-        elif start is None:
-            start = part * size
-    if start is not None:
-        yield start, count
-
-
-def _in_parts(
-    unit: Unit, items: Iterator[Item | int], reading: Reading
-) -> Iterator[Image | PartEnd | UnitEnd]:
-    part, length = None, None
-    for item in items:
-        if isinstance(item, int):
-            length = item
-            continue
-        number = item.position // reading.size
-        if part is not None and number != part:
+    def _in_parts(self, unit: Unit, items: Iterator[Item | int]) -> Iterator[Entry]:
+        part, length = None, None
+        for item in items:
+            if isinstance(item, int):
+                length = item
+                continue
+            number = item.position // self.size
+            if part is not None and number != part:
+                yield PartEnd(unit.number, part)
+            part = number
+            # A shard's samples have names; a file's may have dots, which a sample's cannot.
+            sample = item.key if unit.kind == TAR else f"{unit.number:05d}-{item.position:09d}"
+            yield Image(unit.number, part, item, sample)
+        if part is not None:
             yield PartEnd(unit.number, part)
-        part = number
-        # A shard's samples have names; a file's may have dots, which a sample's cannot.
-        sample = item.key if unit.kind == TAR else f"{unit.number:05d}-{item.position:09d}"
-        yield Image(unit.number, part, item, sample)
-    if part is not None:
-        yield PartEnd(unit.number, part)
-    if length is not None:
-        yield UnitEnd(unit.number, length)
+        if length is not None:
+            yield UnitEnd(unit.number, length)
 
+    def _read(self, unit: Unit, start: int, stop: int) -> Iterator[Item | int]:
+        if unit.kind == FILES:
+            return self.listing.files(start, stop)
+        if unit.kind == TAR:
+            return self._read_shard(unit)
+        return read_parquet(unit.place, unit.source, self.columns, start, stop)
 
-def _read(
-    unit: Unit, start: int, stop: int, listing: Listing, output: OutputFolder, reading: Reading
-) -> Iterator[Item | int]:
-    if unit.kind == FILES:
-        return (
-            Item(file.position, file.key, file.source, place=file.place)
-            for file in listing.files(start, stop)
-        )
-    if unit.kind == TAR:
-        return _read_shard(unit, output, reading)
-    return read_parquet(unit.place, unit.source, reading.columns, start, stop)
+    def _read_shard(self, unit: Unit) -> Iterator[Item | int]:
+        """Read a webdataset shard; an address on from where it stopped, if the network failed."""
+        after = 0
 
+        def wanted(position: int) -> bool:
+            return position >= after and not self.output.has(unit.number, position // self.size)
 
-def _read_shard(unit: Unit, output: OutputFolder, reading: Reading) -> Iterator[Item | int]:
-    """Read a webdataset shard; an address on from where it stopped, if the network failed."""
-    after = 0
-
-    def wanted(position: int) -> bool:
-        return position >= after and not output.has(unit.number, position // reading.size)
-
-    for attempt in range(READ_ATTEMPTS):
-        try:
-            for item in read_tar(
-                unit.place, unit.source, wanted, keep_members=reading.keep_members
-            ):
-                if not isinstance(item, int):
-                    after = item.position + 1
-                yield item
-            return
-        except RamError:
-            raise
-        except Exception as error:  # each file system has errors of its own
-            if attempt == READ_ATTEMPTS - 1 or not is_address(unit.place):
-                raise BulkError(f"{unit.place}: {reason_of(error)}") from error
-            time.sleep(PAUSE)
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                for item in read_tar(
+                    unit.place, unit.source, wanted, keep_members=self.keep_members
+                ):
+                    if not isinstance(item, int):
+                        after = item.position + 1
+                    yield item
+                return
+            except RamError:
+                raise
+            except Exception as error:  # each file system has errors of its own
+                if attempt == READ_ATTEMPTS - 1 or not is_address(unit.place):
+                    raise BulkError(f"{unit.place}: {reason_of(error)}") from error
+                time.sleep(PAUSE)
