@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ram_client.bulk.errors import reason_of
-from ram_client.bulk.item import Row
-from ram_client.bulk.sinks import Columns
+from ram_client.bulk.item import Columns, Row
+from ram_client.concurrency import in_batches
 from ram_client.errors import ImageUnreadable, InvalidRequest
 from ram_client.image import encode
 from ram_client.protocol import read_tags
@@ -94,27 +94,20 @@ class EngineTagger(BatchTagger):
     def tag_all(self, images: list[Any]) -> tuple[list[Row], Columns]:
         """Decode them in threads, and tag those that could be decoded, some at a time."""
         rows = [Row("", "", "") for _ in images]
-        waiting: list[tuple[Row, Pixels]] = []
-        for row, pixels in zip(rows, self._decoders.map(self._decoded, images), strict=True):
-            if isinstance(pixels, str):
-                row.error = pixels
-                continue
-            waiting.append((row, pixels))
-            if len(waiting) == AT_ONCE:
-                self._tag(waiting)
-                waiting = []
-        if waiting:
-            self._tag(waiting)
+        decoded = filter(None, self._decoders.map(self._decode, rows, images))
+        for some in in_batches(decoded, AT_ONCE):
+            self._tag(some)
         return rows, Columns(False, **self._sizes())
 
-    def _decoded(self, image: Any) -> Pixels | str:
-        """Return an image's pixels, (size, size, 3), or why there are none."""
+    def _decode(self, row: Row, image: Any) -> tuple[Row, Pixels] | None:
+        """Return a row and its pixels, (size, size, 3); None if the row has why there are none."""
         try:
-            return preprocess(encode(unwrapped(image)), self._image_size)
+            return row, preprocess(encode(unwrapped(image)), self._image_size)
         except ImageUnreadable as error:
-            return reason_of(error)
+            row.error = reason_of(error)
         except ImageError as error:
-            return f"image: {reason_of(error)}"  # as the server names the input
+            row.error = f"image: {reason_of(error)}"  # as the server names the input
+        return None
 
     def _tag(self, decoded: list[tuple[Row, Pixels]]) -> None:
         """Fill in rows."""

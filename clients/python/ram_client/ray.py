@@ -18,10 +18,10 @@ import numpy as np
 import PIL.Image
 
 from .bulk.errors import BulkError, arrow_modules
-from .bulk.item import Row, Settings
+from .bulk.item import Columns, Row, Settings
 from .bulk.servers import Servers
 from .bulk.shards import IMAGE_NAMES
-from .bulk.sinks import Columns, record, schema
+from .bulk.sinks import record, schema
 from .errors import ImageUnreadable
 from .image import ImageLike, encode
 
@@ -104,7 +104,6 @@ class RamTagger(BatchTagger):
         **connection: Any,
     ):
         super().__init__(image_column)
-        self._known = labels is not None
         names = [name.strip() for name in server.split(",") if name.strip()]
         labels = None if labels is None else tuple(labels)
         self._runner = asyncio.Runner()
@@ -122,9 +121,8 @@ class RamTagger(BatchTagger):
         return self._runner.run(self._tag_all(images))
 
     async def _tag_all(self, images: list[Any]) -> tuple[list[Row], Columns]:
-        async with self._servers.looked_after() as sizes:
-            rows = await asyncio.gather(*map(self._tag, images))
-        return rows, Columns(self._known, **sizes)
+        async with self._servers.looked_after() as columns:
+            return await asyncio.gather(*map(self._tag, images)), columns
 
     async def _tag(self, image: Any) -> Row:
         row = Row("", "", "")

@@ -84,7 +84,6 @@ async def _tag(options: argparse.Namespace, work: Work) -> int:
         work,
         servers,
         file_format=options.format,
-        known=options.labels is not None,
         notes={"ram_client": __version__} | {f"ram_{name}": made[name] for name in made},
         advanced=progress.advance,
     )

@@ -45,10 +45,21 @@ class Answer:
     embedding: Vector | None = None
     logits: Vector | None = None
 
+
+@dataclass(frozen=True)
+class Columns:
+    """What rows have beside key, source, tags and error.
+
+    `known` is for tags that a file of labels brought; the others are numbers per vector, or None.
+    """
+
+    known: bool = False
+    embedding: int | None = None
+    logits: int | None = None
+
     def sizes(self) -> dict[str, int | None]:
         """Numbers per vector, by name."""
-        vectors = {name: getattr(self, name) for name in VECTORS}
-        return {name: None if v is None else len(v) for name, v in vectors.items()}
+        return {name: getattr(self, name) for name in VECTORS}
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,11 @@ class Settings:
         (tags,) = protocol.read_tags(result)
         found = {name: protocol._output(result, name)[0].astype(np.float32) for name in vectors}
         return Answer(tags, **found)
+
+    def columns(self, answer: Answer) -> Columns:
+        """What rows with such an answer have."""
+        vectors = (answer.embedding, answer.logits)
+        return Columns(self.labels is not None, *(v if v is None else len(v) for v in vectors))
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from ..concurrency import gather_in_order
 from ..errors import ImageUnreadable
-from .item import Item, Row
+from .item import Columns, Item, Row
 from .output import Counts
 from .places import path_of, read_image
 from .servers import Servers
-from .sinks import FORMATS, Columns, Part
+from .sinks import FORMATS, Part
 from .work import Entry, Image, PartEnd, UnitEnd, Work
 
 READERS = 16  # threads that read files
@@ -37,7 +37,6 @@ class Run:
         work: what is left to do; rows get the image and the files beside it if it keeps them.
         servers: what is asked.
         file_format: a key of FORMATS.
-        known: whether rows have the column `known`.
         notes: strings that a parquet file keeps about itself.
         advanced: called after each image.
     """
@@ -48,19 +47,17 @@ class Run:
         servers: Servers,
         *,
         file_format: str,
-        known: bool,
         notes: dict[str, str],
         advanced: Callable[[], None],
     ):
         self._entries, self._output, self._servers = iter(work), work.output, servers
         self._make_part = FORMATS[file_format][1]
-        self._known, self._keep_images, self._notes = known, work.keep_members, notes
+        self._keep_images, self._notes = work.keep_members, notes
         self._advanced = advanced
         # Of its own, and left alone at the end: a thread may be within a read that takes long.
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="ram-bulk")
         self._room = asyncio.Event()
         self._active = self._bytes = 0
-        self._columns = Columns(known)
         self.images = 0
         self.seconds = 0.0
 
@@ -73,17 +70,16 @@ class Run:
             first = await self._in_thread(self._next_chunk)
             if not first:
                 return
-            async with self._servers.looked_after() as sizes:
-                self._columns = Columns(self._known, **sizes)
-                self._output.begin(sizes)
+            async with self._servers.looked_after() as columns:
+                self._output.begin(columns.sizes())
                 started = time.monotonic()
                 with self._output.writing():
-                    await self._write_all(first)
+                    await self._write_all(first, columns)
                 self.seconds = time.monotonic() - started
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _write_all(self, first: list[Entry]) -> None:
+    async def _write_all(self, first: list[Entry], columns: Columns) -> None:
         part: Part | None = None
         counts = Counts()
         rows = gather_in_order(self._finish, self._read_ahead(first), WINDOW)
@@ -100,7 +96,7 @@ class Run:
                         image, row = entry
                         if part is None:
                             path = self._output.unfinished(image.unit, image.part)
-                            part = self._make_part(path, self._columns, self._notes)
+                            part = self._make_part(path, columns, self._notes)
                         part.add(row)
                         self._count(row, counts)
                         if self._keep_images:

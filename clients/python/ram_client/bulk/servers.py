@@ -16,8 +16,8 @@ from typing import Any
 
 import PIL.Image
 
-from ..connection import explain
 from ..async_client import AsyncRamClient
+from ..connection import explain
 from ..errors import (
     AccessDenied,
     CertificateError,
@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..image import encode
 from .errors import BulkError
-from .item import Answer, Settings
+from .item import Answer, Columns, Settings
 from .pace import Pace
 
 ATTEMPTS = 2  # that a suspect fails by itself before it is given up
@@ -85,18 +85,18 @@ class Servers:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._suspects = asyncio.Lock()
         self._picture = encode(PIL.Image.new("RGB", (8, 8), "grey"))
-        self._sizes: dict[str, int | None] | None = None
+        self._columns: Columns | None = None
         self._away_since: float | None = None
         self._is_told = False  # that no server answers
         self._first = asyncio.Event()
 
     @asynccontextmanager
-    async def looked_after(self) -> AsyncIterator[dict[str, int | None]]:
+    async def looked_after(self) -> AsyncIterator[Columns]:
         """Look after the servers within the block, which begins when the first has answered.
 
-        Yields the numbers per vector that it gives, by name. Raises what ends the block, or what
-        ends all: RamError. May be used again, however the last time ended: servers that are away
-        have their whole time again.
+        Yields what rows have, by that answer. Raises what ends the block, or what ends all:
+        RamError. May be used again, however the last time ended: servers that are away have their
+        whole time again.
         """
         if not self._any_here():
             self._away_since, self._is_told = time.monotonic(), False
@@ -107,8 +107,8 @@ class Servers:
                 keepers = [tasks.create_task(self._keep(server)) for server in self._servers]
                 keepers.append(tasks.create_task(self._watch()))
                 await self._first.wait()
-                assert self._sizes is not None
-                yield self._sizes
+                assert self._columns
+                yield self._columns
                 for keeper in keepers:
                     keeper.cancel()
         except BaseExceptionGroup as group:  # the first is why the other tasks ended
@@ -258,10 +258,10 @@ class Servers:
             await asyncio.sleep(AWAY)
 
     def _bring_in(self, server: _Server, answer: Answer) -> None:
-        if self._sizes is None:
-            self._sizes = answer.sizes()
-        elif answer.sizes() != self._sizes:
+        columns = self._settings.columns(answer)
+        if self._columns not in (None, columns):
             raise InvalidRequest("it serves another model: its vectors have another length")
+        self._columns = columns
         if self._away_since is not None and self._is_told:
             self._report(f"{server.name} answers")
         server.pace.restart()

@@ -7,47 +7,23 @@ import os
 import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import arrow_modules
-from .item import VECTORS, Row
+from .item import Columns, Row
 
 ROWS = 1000  # per row group
 BYTES = 8 << 20  # of vectors per row group
 FLOAT = 4
-# Columns of tags: name, the tag's attribute, pyarrow's type.
+# Columns of tags: name, the tag's attribute, pyarrow's type. The last is for labels only.
 TAGS = (
     ("tags", "name", "string"),
     ("tags_zh", "name_zh", "string"),
     ("scores", "score", "float32"),
     ("ids", "id", "int32"),
+    ("known", "known", "bool_"),
 )
-KNOWN = ("known", "known", "bool_")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What rows have beside key, source, tags and error.
-
-    `known` is for tags that a file of labels brought; the others are numbers per vector, or None.
-    """
-
-    known: bool = False
-    embedding: int | None = None
-    logits: int | None = None
-
-    @property
-    def of_tags(self) -> tuple[tuple[str, str, str], ...]:
-        """Those with a list per row, as in TAGS."""
-        return (*TAGS, KNOWN) if self.known else TAGS
-
-    @property
-    def of_vectors(self) -> dict[str, int]:
-        """Numbers per vector, by name."""
-        sizes = {name: getattr(self, name) for name in VECTORS}
-        return {name: size for name, size in sizes.items() if size}
 
 
 class Part(ABC):
@@ -118,7 +94,7 @@ class Parquet(Part):
         self._table = pyarrow.Table
         self._schema = schema(columns).with_metadata(notes)
         self._writer = parquet.ParquetWriter(self._file, self._schema, compression="zstd")
-        vectors = sum(columns.of_vectors.values())
+        vectors = sum(filter(None, columns.sizes().values()))
         self._most = min(ROWS, max(1, BYTES // (FLOAT * vectors))) if vectors else ROWS
         self._rows: list[dict[str, Any]] = []
 
@@ -187,13 +163,14 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Columns, dict[str, str]], Part]]] 
 def schema(columns: Columns) -> Any:
     """The parquet schema: tags is null for an image that failed, and empty for one without tags."""
     pa, _ = arrow_modules("parquet")
+    sizes = columns.sizes().items()
     return pa.schema(
         [
             ("key", pa.string()),
             ("source", pa.string()),
-            *((name, pa.list_(getattr(pa, kind)())) for name, _, kind in columns.of_tags),
+            *((name, pa.list_(getattr(pa, kind)())) for name, _, kind in _of_tags(columns)),
             ("error", pa.string()),
-            *((name, pa.list_(pa.float32(), size)) for name, size in columns.of_vectors.items()),
+            *((name, pa.list_(pa.float32(), size)) for name, size in sizes if size),
         ]
     )
 
@@ -201,14 +178,19 @@ def schema(columns: Columns) -> Any:
 def record(row: Row, columns: Columns) -> dict[str, Any]:
     """The fields of a row, as the schema has them."""
     fields: dict[str, Any] = {"key": row.key, "source": row.source}
-    for name, attribute, _ in columns.of_tags:
+    for name, attribute, _ in _of_tags(columns):
         fields[name] = row.tags and [getattr(tag, attribute) for tag in row.tags]
     fields["error"] = row.error
-    for name, size in columns.of_vectors.items():
-        vector = getattr(row, name)
-        # Not null itself: Arrow cannot read a null among lists of a fixed size.
-        fields[name] = [None] * size if vector is None else vector
+    for name, size in columns.sizes().items():
+        if size:
+            vector = getattr(row, name)
+            # Not null itself: Arrow cannot read a null among lists of a fixed size.
+            fields[name] = [None] * size if vector is None else vector
     return fields
+
+
+def _of_tags(columns: Columns) -> tuple[tuple[str, str, str], ...]:
+    return TAGS if columns.known else TAGS[:-1]
 
 
 def _to_json(value: dict[str, Any]) -> bytes:
