@@ -19,8 +19,9 @@ from ram_triton.bench.measurement import markdown_table, time_interleaved
 from ram_triton.cli import run_module
 from ram_triton.engines.openvino import SERVED, CompiledGraph
 from ram_triton.graphs.export import export_head, export_open_head
-from ram_triton.model.noise import published_variant, random_model
+from ram_triton.model.checkpoint import random_model
 from ram_triton.model.ram import RAM
+from ram_triton.model.variant import published_variant
 
 COUNTS = (10, 214, 1000, 4585)  # 214: OpenImages' tags in RAM's paper
 TAGS = 4585

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ram_triton.arguments import positive
 from ram_triton.cli import run_module
-from ram_triton.model.checkpoint import save_model
-from ram_triton.model.noise import published_variant, random_model
-from ram_triton.model.variant import BACKBONES
+from ram_triton.model.checkpoint import random_model, save_model
+from ram_triton.model.variant import BACKBONES, published_variant
 from ram_triton.vocabulary.tag_lists import write_names
 
 

@@ -6,8 +6,8 @@ import tritonclient.grpc as grpc
 from experiments.full_size import measure
 from ram_triton.build import BuildRequest, build
 from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.model.checkpoint import save_model
-from ram_triton.model.noise import published_variant, random_model
+from ram_triton.model.checkpoint import random_model, save_model
+from ram_triton.model.variant import published_variant
 from ram_triton.server import TritonServer
 from ram_triton.server_code import preprocess
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH

@@ -14,7 +14,7 @@ from ram_triton.engines.pytorch import torch_tagger
 from ram_triton.errors import GraphError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.half_precision import HALVES, halve, largest_number, node_types
-from ram_triton.model.noise import random_model
+from ram_triton.model.checkpoint import random_model
 from ram_triton.model.variant import Variant
 from ram_triton.parity.limits import HALF_LIMITS, Limits
 from ram_triton.repository.repository import Repository

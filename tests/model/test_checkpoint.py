@@ -12,9 +12,8 @@ import safetensors.torch
 import torch
 from ram_triton.errors import CheckpointError
 from ram_triton.model.checkpoint import load_model, published_name, read_weights
-from ram_triton.model.noise import published_variant
 from ram_triton.model.ram import RAM
-from ram_triton.model.variant import detect_variant
+from ram_triton.model.variant import detect_variant, published_variant
 from ram_triton.model.weight_files import digest
 from support.golden_checkpoint import golden_weights
 

@@ -15,7 +15,8 @@ from ram_triton.engines.tensorrt import RTX, Network, load_tensorrt
 from ram_triton.errors import EngineConfigError, EngineError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.half_precision import HALVES, halve
-from ram_triton.model.noise import published_variant, random_model
+from ram_triton.model.checkpoint import random_model
+from ram_triton.model.variant import published_variant
 from ram_triton.repository.configs import EngineConfig, Shapes, read_bindings
 from ram_triton.repository.layout import DEFAULT_REPOSITORY
 

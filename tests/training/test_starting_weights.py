@@ -7,8 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 from ram_triton.errors import CheckpointError
-from ram_triton.model.checkpoint import load_model, published_name, save_model
-from ram_triton.model.noise import random_model
+from ram_triton.model.checkpoint import load_model, published_name, random_model, save_model
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.training.model import TrainingModel, published_state_dict

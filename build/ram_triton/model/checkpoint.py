@@ -1,10 +1,11 @@
-"""Published RAM checkpoints: their weights' names, reading them with clear errors, writing them."""
+"""Published RAM checkpoints: their weights' names, reading, writing, noise in their place."""
 
+import math
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
-from math import isfinite
 from pathlib import Path
 
 import safetensors
@@ -176,6 +177,17 @@ def save_model(model: RAM, path: Path) -> None:
     write_atomically(path, write)  # the model's weights may be mapped from this very file
 
 
+def random_model(variant: Variant) -> RAM:
+    """Return a RAM whose tensors are noise, each seeded with the CRC-32 of its published name."""
+    model = RAM.uninitialised(variant).eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            seed = zlib.crc32(published_name(name).encode())
+            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed))
+            tensor.copy_(_scaled(name, noise))
+    return model
+
+
 def published_name(name: str) -> str:
     """Return what published checkpoints call the weight that `RAM.state_dict` calls `name`."""
     name = _replace_prefix(name, MODULES)
@@ -304,7 +316,7 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.numel() or all(map(isfinite, tensor.aminmax()))  # which refuses none
+    return not tensor.numel() or all(map(math.isfinite, tensor.aminmax()))  # which refuses none
 
 
 def _require_variant(
@@ -313,6 +325,16 @@ def _require_variant(
     if backbone not in (None, variant.backbone) or image_size not in (None, variant.image_size):
         wanted = f"{backbone or variant.backbone} at {image_size or variant.image_size} px"
         raise CheckpointError(f"{path}: the weights look like {variant}, not like {wanted}")
+
+
+def _scaled(name: str, noise: Tensor) -> Tensor:
+    """Give noise the size that keeps activations of about 1, and spreads scores over 0 to 1."""
+    if noise.dim() < 2:
+        return 0.1 * noise + (1 if name.endswith("weight") else 0)
+    if name == "label_embed":
+        return noise
+    gain = 6 if name == "head.classifier.weight" else 1
+    return noise * gain / math.sqrt(math.prod(noise.shape[1:]))
 
 
 def _replace_prefix(name: str, prefixes: tuple[tuple[str, str], ...]) -> str:

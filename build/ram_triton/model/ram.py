@@ -19,20 +19,10 @@ except RuntimeError:
             f"torchvision::{_name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         )
 
-from timm.models.swin_transformer import SwinTransformer, WindowAttention
+from timm.models.swin_transformer import SwinTransformer as SwinTransformer
+from timm.models.swin_transformer import WindowAttention as WindowAttention
 
 from ram_triton.model.variant import PATCH_SIZE, Variant
-
-__all__ = [
-    "RAM",
-    "CrossAttention",
-    "ImageEncoder",
-    "SwinTransformer",
-    "TaggingHead",
-    "TaggingLayer",
-    "WindowAttention",
-    "weigh_descriptions",
-]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

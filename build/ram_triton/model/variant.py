@@ -100,6 +100,29 @@ class Variant:
         return f"{name}{self.backbone} at {self.image_size} px with {self.num_tags} tags"
 
 
+def published_variant(
+    backbone: str, image_size: int, num_tags: int, descriptions: int = 1
+) -> Variant:
+    """Return the variant of a published RAM: `swin_b` or `swin_l`, 224 or 384 px.
+
+    With `DESCRIPTIONS` per tag it is a RAM++.
+    """
+    embed_dim, depths, num_heads = BACKBONES[backbone]
+    return Variant(
+        image_size=image_size,
+        embed_dim=embed_dim,
+        depths=depths,
+        num_heads=num_heads,
+        image_width=512,
+        label_width=512,
+        num_tags=num_tags,
+        hidden_size=768,
+        num_layers=2,
+        intermediate_size=3072,
+        descriptions=descriptions,
+    )
+
+
 def detect_variant(shapes: Shapes) -> Variant:
     """Read the variant off the shapes of a checkpoint's tensors.
 
