@@ -292,6 +292,15 @@ def test_text_parts_come_along_where_the_checkpoint_has_them(trained, save, name
         load_text(with_text(from_ram(path, labels(3)), vocabulary=25).text, path)
 
 
+def test_text_parts_are_found_where_the_rest_of_a_wrapped_checkpoint_is(trained, tmp_path):
+    weights = published_state_dict(first := with_text(trained))
+    torch.save({"state_dict": {f"net.{n}": t for n, t in weights.items()}}, tmp_path / "ram.ckpt")
+    second = with_text(from_ram(tmp_path / "ram.ckpt", labels(3)))
+    load_text(second.text, tmp_path / "ram.ckpt")
+    expected = first.text.state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in second.text.state_dict().items())
+
+
 def test_a_checkpoint_without_text_parts_leaves_them_to_start_anew(trained, tmp_path):
     save_model(trained, tmp_path / "ram.pth")
     model, told = with_text(trained), []

@@ -19,9 +19,8 @@ from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Shapes, Variant, detect_variant
 from ram_triton.model.weight_files import SAFETENSORS, weight_files
 
-# Parts that serve training and captioning, and buffers that are rebuilt from the sizes.
-UNUSED_PREFIXES = ("tag_encoder.", "text_decoder.")
-UNUSED_SUFFIXES = (".relative_position_index", ".attn_mask")
+TEXT_PARTS = ("tag_encoder.", "text_decoder.")  # they serve training and captioning
+BUFFERS = (".relative_position_index", ".attn_mask", ".position_ids")  # rebuilt from the sizes
 OLD_HEAD_PREFIX = "vision_multi."  # what the first published checkpoints called tagging_head
 SHOWN_NAMES = 3
 ZIP_MAGIC = b"PK\x03\x04"
@@ -106,7 +105,7 @@ def load_model(path: Path, backbone: str | None = None, image_size: int | None =
     return model.eval()
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, text: bool = False) -> dict[str, Tensor]:
     """Read the tensors that tagging needs, by their published names (new style).
 
     The weights may be in tables of tables, under the names that wrappers give them (DataParallel,
@@ -115,6 +114,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: as `weight_files` takes it.
+        text: read the tensors of tag encoder and text decoder in their place, if there are any.
 
     Raises:
         CheckpointError: the file is missing, not a checkpoint, or truncated; or its weights are
@@ -131,7 +131,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for name, tensor in _find_weights(path, contents).items():
         if name.startswith(OLD_HEAD_PREFIX):
             name = "tagging_head." + name.removeprefix(OLD_HEAD_PREFIX)
-        if not name.startswith(UNUSED_PREFIXES) and not name.endswith(UNUSED_SUFFIXES):
+        if name.startswith(TEXT_PARTS) == text and not name.endswith(BUFFERS):
             _require_plain(path, name, tensor)
             weights[name] = tensor
     return weights

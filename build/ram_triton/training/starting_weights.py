@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import torch
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.swin_transformer import checkpoint_filter_fn
@@ -25,7 +24,6 @@ QUERY_STD = 0.2  # of the labels' first queries; a toy model learned more slowly
 SMALLEST_NORM = 1e-6  # of label embeddings, if all are zero
 BIAS_TABLE_SUFFIX = ".relative_position_bias_table"
 CLASSIFIER_PREFIX = "head."  # of Swin weights; RAM has its own
-TEXT_PREFIXES = ("tag_encoder.", "text_decoder.")
 
 Log = Callable[[str], None]
 
@@ -156,16 +154,7 @@ def load_text(text: "TextParts", path: Path, log: Log = print) -> None:
     Raises:
         CheckpointError: the checkpoint's have other sizes.
     """
-    contents: dict[str, Any] = (
-        safetensors.torch.load_file(path)
-        if path.suffix == ".safetensors"
-        else torch.load(path, map_location="cpu", weights_only=True)
-    )
-    weights = {
-        name: tensor.float()
-        for name, tensor in contents.get("model", contents).items()
-        if name.startswith(TEXT_PREFIXES) and not name.endswith(".position_ids")
-    }
+    weights = {name: tensor.float() for name, tensor in read_weights(path, text=True).items()}
     if not weights:
         log(f"{path}: has no tag encoder and text decoder, they start from random weights")
         return
