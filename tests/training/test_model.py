@@ -11,7 +11,7 @@ from ram_triton.model.variant import Variant
 from ram_triton.training.losses import CLASSIFICATION, TAGGING, asymmetric_loss, distillation_loss
 from ram_triton.training.model import TrainingModel, published_state_dict
 from ram_triton.training.starting_weights import from_scratch
-from ram_triton.training.text import TextParts, TextSizes, Tokenizer
+from ram_triton.training.text import TextParts, Tokenizer
 
 VARIANT = Variant(
     image_size=64,
@@ -49,8 +49,8 @@ def ram():
 
 @pytest.fixture
 def model(ram, tokenizer):
-    sizes = TextSizes(len(tokenizer), layers=3, heads=2, positions=40)
-    return TrainingModel(ram, TextParts(VARIANT, sizes, ram.head)).eval()
+    text = TextParts(VARIANT, ram.head, len(tokenizer), layers=3, heads=2, positions=40)
+    return TrainingModel(ram, text).eval()
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_only_the_lowest_layers_are_shared(model):
 
 def test_a_tag_encoder_smaller_than_the_head_is_refused(ram):
     with pytest.raises(TextError, match="1 layers cannot share the tagging head's 2"):
-        TextParts(VARIANT, TextSizes(20, layers=1, heads=2), ram.head)
+        TextParts(VARIANT, ram.head, 20, layers=1, heads=2)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

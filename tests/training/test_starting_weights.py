@@ -18,7 +18,7 @@ from ram_triton.training.starting_weights import (
     load_swin,
     load_text,
 )
-from ram_triton.training.text import TextParts, TextSizes
+from ram_triton.training.text import TextParts
 from support.golden_checkpoint import GOLDEN, golden_weights
 
 VARIANT = Variant(
@@ -276,8 +276,8 @@ def test_a_ram_goes_to_another_image_size(trained, tmp_path):
 
 
 def with_text(ram, vocabulary=20):
-    sizes = TextSizes(vocabulary, layers=2, heads=2, positions=40)
-    return TrainingModel(ram, TextParts(VARIANT, sizes, ram.head))
+    text = TextParts(VARIANT, ram.head, vocabulary, layers=2, heads=2, positions=40)
+    return TrainingModel(ram, text)
 
 
 @pytest.mark.parametrize("name", ["ram.pth", "ram.safetensors"])

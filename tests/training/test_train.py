@@ -10,7 +10,7 @@ import pytest
 import torch
 from ram_triton.commands import evaluate, train
 from ram_triton.model.checkpoint import load_model
-from ram_triton.training.trainer import open_metrics
+from ram_triton.training.progress import open_metrics
 from ram_triton.vocabulary.tag_lists import read_vocabulary
 from safetensors.torch import load_file, save_file
 from support.training_run import EPOCHS, TAGS, command, write_config, write_lines

@@ -79,40 +79,31 @@ class Images:
     def _load(self, image: Path | int) -> Pixels:
         if isinstance(image, Path):
             return _read_layer(image, self.size)
-        pixels = self._of_array(image)
+        assert self.array is not None, "`read_samples` refuses indices without an array"
+        pixels: Pixels = self.array[image]
         return _opaque(pixels) if pixels.shape[2] == 3 else np.array(pixels)
 
     def _load_flat(self, image: Path | int) -> Pixels:
         if isinstance(image, Path):
-            return _read_flat(image, self.size)
+            return preprocess(image.read_bytes(), self.size, LIMITS)
         picture = Image.fromarray(self._load(image), "RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture).convert("RGB")
         return np.array(picture.resize((self.size,) * 2, Image.Resampling.BILINEAR))
 
-    def _of_array(self, index: int) -> Pixels:
-        assert self.array is not None, "`read_samples` refuses indices without an array"
-        pixels: Pixels = self.array[index]
-        return pixels
 
-
+@dataclass(eq=False)
 class TrainingBatches(Dataset[Batch]):
     """The batches of one epoch; item i is batch i."""
 
-    def __init__(
-        self,
-        samples: list[Sample],
-        images: Images,
-        num_tags: int,
-        features: NDArray[Any] | None,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-    ) -> None:
-        self.samples, self.images, self.num_tags = samples, images, num_tags
-        self.features, self.augmentation = features, augmentation
-        self.batch_size, self.seed, self.epoch = batch_size, seed, epoch
+    samples: list[Sample]
+    images: Images
+    num_tags: int
+    features: NDArray[Any] | None
+    augmentation: Augmentation
+    batch_size: int
+    seed: int
+    epoch: int
 
     def __len__(self) -> int:
         """Batches per epoch; images that do not fill one are left for another epoch's order."""
@@ -196,17 +187,13 @@ def _ignore_interrupts(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _read_flat(path: Path, size: int) -> Pixels:
-    """Read an image as the server shows it to the model, uint8 RGB (size, size, 3)."""
-    return preprocess(path.read_bytes(), size, LIMITS)
-
-
 def _read_layer(path: Path, size: int) -> Pixels:
     """Read an image with its transparency, uint8 RGBA (size, size, 4)."""
-    image = open_image(path.read_bytes(), LIMITS)
+    data = path.read_bytes()
+    image = open_image(data, LIMITS)
     # Of 16-bit greys the server makes the one transparent grey white.
     if not image.has_transparency_data or image.mode.startswith("I"):
-        return _opaque(_read_flat(path, size))
+        return _opaque(preprocess(data, size, LIMITS))
     scale_transparent_colour(image)
     square = image.convert("RGBA").resize((size, size), Image.Resampling.BILINEAR)
     turn = TURNS.get(read_orientation(image) or 0)

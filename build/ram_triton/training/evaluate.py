@@ -21,7 +21,7 @@ from ram_triton.errors import ConfigError
 from ram_triton.files import require_writable_file, require_writable_folder, write_atomically
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
-from ram_triton.training.config import Config, read_config
+from ram_triton.training.config import read_config
 from ram_triton.training.data import Images
 from ram_triton.training.manifest import Sample, read_samples
 from ram_triton.training.optimise import choose_device
@@ -259,7 +259,7 @@ def evaluate_run(
     Args:
         config_path: what the training was given.
         checkpoint: the model; None: what training wrote.
-        splits: what to measure on; none: all splits that were not trained on.
+        splits: what to measure on; none: all that were not trained on, in the data's order.
         thresholds: folder for the list of thresholds; None: the training's output, which gets the
             lists of names too, so that `make model` takes all from one folder.
         json_path: file for the figures.
@@ -295,14 +295,11 @@ def evaluate_run(
     if thresholds is None:  # a folder of the user's has the lists that it should have
         write_names(vocabulary.tags, vocabulary.tags_zh, folder)
     print(f"{folder / THRESHOLDS}: chosen on the split '{validation}'")
-    names = splits or splits_to_measure(config, samples)
-    reports = [evaluate(name, model, of_split(name), images, chosen, device) for name in names]
+    trained = config.data.training_split
+    others = dict.fromkeys(one.split for one in samples if one.split and one.split != trained)
+    reports = [
+        evaluate(name, model, of_split(name), images, chosen, device) for name in splits or others
+    ]
     if json_path:
         write_atomically(json_path, json.dumps(list(map(asdict, reports)), indent=2) + "\n")
     return reports
-
-
-def splits_to_measure(config: Config, samples: list[Sample]) -> list[str]:
-    """Return all splits that were not trained on, in the data's order."""
-    names = dict.fromkeys(sample.split for sample in samples if sample.split)
-    return [name for name in names if name != config.data.training_split]

@@ -126,25 +126,18 @@ class TrainingModel(nn.Module):
         return logits
 
 
-def published_names(model: TrainingModel) -> dict[str, str]:
-    """Return the name in published checkpoints of each of the model's weights, by its own name."""
-    names = {}
-    for name in model.state_dict():
-        if name.startswith(RAM_PREFIX):
-            names[name] = published_name(name.removeprefix(RAM_PREFIX))
-        elif not (name.endswith(UNPUBLISHED_SUFFIX) or name.startswith(CLASSIFIER_PREFIX)):
-            names[name] = name.removeprefix(TEXT_PREFIX)
-    return names
-
-
 def published_state_dict(model: TrainingModel) -> dict[str, Tensor]:
     """Return the weights in the published format: RAM's, and those of the text parts, if any.
 
     The tensors are copies, which further training does not change. Shared weights are copied once
     per name, as `.safetensors` files need it.
     """
-    weights = model.state_dict()
-    return {
-        published: weights[name].detach().clone(memory_format=torch.contiguous_format)
-        for name, published in published_names(model).items()
-    }
+    published = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith(CLASSIFIER_PREFIX) or name.endswith(UNPUBLISHED_SUFFIX):
+            continue
+        if name.startswith(RAM_PREFIX):
+            name = published_name(name.removeprefix(RAM_PREFIX))
+        copied = tensor.detach().clone(memory_format=torch.contiguous_format)
+        published[name.removeprefix(TEXT_PREFIX)] = copied
+    return published

@@ -1,13 +1,15 @@
-"""What a training run shows: a bar in a terminal, a line now and then elsewhere."""
+"""What a training run shows: a bar in a terminal, a line now and then elsewhere; its metrics."""
 
 import time
 from collections import deque
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+from torch.utils.tensorboard import SummaryWriter
 
 LINE_SECONDS = 10.0
 BAR_WIDTH = 10  # leaves room for three losses
@@ -70,3 +72,18 @@ class Progress:
     def end(self) -> None:
         """Remove the bar."""
         self.bar.stop()
+
+
+def open_metrics(folder: Path, step: int) -> SummaryWriter:
+    """Return a writer to a folder for TensorBoard, which then shows nothing twice.
+
+    Args:
+        folder: where runs that were killed may have left files.
+        step: the last one that counts; points that are there beyond it do not.
+    """
+    # TensorBoard reads the files in the order of their names: the second of their start, and then
+    # the machine and the process, whose order is none.
+    seconds = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*.*")]
+    while 0 <= max(seconds, default=0) + 1 - time.time() <= 1:
+        time.sleep(0.02)
+    return SummaryWriter(str(folder), purge_step=step + 1)

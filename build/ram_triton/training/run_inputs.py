@@ -82,29 +82,25 @@ def read_inputs(config: Config, log: Log) -> RunInputs:
     labels = _read_labels(data, len(tags))
     features = _read_features(data, max(one.line for one in samples) + 1)
     losses = _choose_losses(config, training, features, log)
-    tokenizer = _make_tokenizer(config) if GENERATION in losses else None
+    tokenizer = None
+    if GENERATION in losses and config.text.vocabulary is not None:
+        from ram_triton.training.text import Tokenizer
+
+        tokenizer = Tokenizer(config.text.vocabulary)
     splits = Counter(one.split or "no split" for one in samples)
     log(f"data: {', '.join(f'{count} {name}' for name, count in splits.items())}")
-    fingerprint = fingerprint_of(config, tags, training, labels, features)
+    fingerprint = _fingerprint(config, tags, training, labels, features)
     return RunInputs(tags, training, validation, labels, features, losses, tokenizer, fingerprint)
 
 
-def fingerprint_of(
+def _fingerprint(
     config: Config,
     tags: list[str],
     training: list[Sample],
     labels: Tensor,
     features: NDArray[Any] | None,
 ) -> str:
-    """Return a checksum of what decides a run's outcome, wherever it lies and runs.
-
-    Args:
-        config: the run's.
-        tags: the vocabulary's English names.
-        training: the samples to learn from.
-        labels: float32 (tags, label_width).
-        features: see `Data.features`.
-    """
+    """Return a checksum of what decides a run's outcome, wherever it lies and runs."""
     settings = config.model_dump(exclude=OUTCOME_INDEPENDENT)
     vocabulary = config.text.vocabulary
     for section, name, file in (
@@ -193,24 +189,16 @@ def _make_text(config: Config, inputs: RunInputs, ram: RAM, log: Log) -> Optiona
     """Make tag encoder and text decoder, if captions train them."""
     if inputs.tokenizer is None:
         return None
-    from ram_triton.training.text import TextParts, TextSizes
+    from ram_triton.training.text import TextParts
 
-    sizes = TextSizes(len(inputs.tokenizer), config.text.layers, config.text.heads)
+    sizes = len(inputs.tokenizer), config.text.layers, config.text.heads
     try:
-        text = TextParts(ram.variant, sizes, ram.head)
+        text = TextParts(ram.variant, ram.head, *sizes)
     except ValueError as error:  # transformers': heads that do not divide the width
         raise ConfigError(f"text: the text parts cannot be made ({error})") from error
     if config.model.start is not None:
         load_text(text, config.model.start, log)
     return text
-
-
-def _make_tokenizer(config: Config) -> Optional["Tokenizer"]:
-    if config.text.vocabulary is None:
-        return None
-    from ram_triton.training.text import Tokenizer
-
-    return Tokenizer(config.text.vocabulary)
 
 
 def _read_labels(data: Data, num_tags: int) -> Tensor:

@@ -218,13 +218,8 @@ def _quiet_interpolation() -> warnings.catch_warnings:
 def _require(
     path: Path, owner: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
-    """Compare names and shapes.
-
-    Raises:
-        CheckpointError: they differ; the message lists all differences.
-    """
-    different = differences(_shapes(found), _shapes(expected))
-    if different:
+    """Refuse weights whose names or shapes differ from the expected ones; lists all differences."""
+    if different := differences(_shapes(found), _shapes(expected)):
         raise CheckpointError(f"{path}: the weights do not fit {owner}: {different}")
 
 

@@ -3,8 +3,8 @@
 Only training with captions imports this file, and with it transformers.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -100,25 +100,6 @@ class Tokenizer:
         return encoded.input_ids, encoded.attention_mask.bool()
 
 
-@dataclass(frozen=True)
-class TextSizes:
-    """Sizes of tag encoder and text decoder; their widths are those of the tagging head.
-
-    Attributes:
-        vocabulary: number of tokens, `len(Tokenizer)`.
-        layers: of each of the two.
-        heads: of each attention.
-        positions: the longest text.
-        dropout: share of activations and attention weights dropped while training.
-    """
-
-    vocabulary: int
-    layers: int = 12
-    heads: int = 12
-    positions: int = 512
-    dropout: float = 0.1
-
-
 class TextParts(nn.Module):
     """Tag encoder and text decoder: image and tags to caption (Zhang et al. 2023, section 3.1).
 
@@ -128,28 +109,49 @@ class TextParts(nn.Module):
     (4 in the tagging head, 12 here), as in RAM's reference.
 
     Args:
-        variant: the RAM's sizes.
-        sizes: those of the text parts.
+        variant: the RAM's sizes; the widths are those of its tagging head.
         head: the tagging head to share layers with.
+        vocabulary: number of tokens, `len(Tokenizer)`.
+        layers: of each of the two.
+        heads: of each attention.
+        positions: the longest text.
 
     Raises:
         TextError: the encoder has fewer layers than the tagging head.
     """
 
-    def __init__(self, variant: Variant, sizes: TextSizes, head: TaggingHead) -> None:
+    def __init__(
+        self,
+        variant: Variant,
+        head: TaggingHead,
+        vocabulary: int,
+        layers: int,
+        heads: int,
+        positions: int = 512,
+    ) -> None:
         super().__init__()
-        if sizes.layers < len(head.layers):
+        if layers < len(head.layers):
             raise TextError(
-                f"text.layers: a tag encoder of {sizes.layers} layers cannot share the tagging "
+                f"text.layers: a tag encoder of {layers} layers cannot share the tagging "
                 f"head's {len(head.layers)}"
             )
-        self.tag_encoder = BertModel(_config(variant, sizes), add_pooling_layer=False)
-        self.text_decoder = BertLMHeadModel(_config(variant, sizes))
+        config = BertConfig(
+            vocab_size=vocabulary,
+            hidden_size=variant.hidden_size,
+            intermediate_size=variant.intermediate_size,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=positions,
+            is_decoder=True,
+            add_cross_attention=True,
+        )
+        self.tag_encoder = BertModel(copy.copy(config), add_pooling_layer=False)
+        self.text_decoder = BertLMHeadModel(config)
         _attend_both_ways(self.tag_encoder)
-        layers: Any = self.tag_encoder.encoder.layer
-        for layer in layers:
+        encoder_layers: Any = self.tag_encoder.encoder.layer
+        for layer in encoder_layers:
             _attend_to_width(layer.crossattention.self, variant.image_width)
-        for layer, tagging_layer in zip(layers, head.layers, strict=False):
+        for layer, tagging_layer in zip(encoder_layers, head.layers, strict=False):
             _tie(layer, tagging_layer)
         for embeddings in (self.tag_encoder.embeddings, self.text_decoder.bert.embeddings):
             # Published RAMs have no token types; zeros that stay zeros are equivalent.
@@ -179,21 +181,6 @@ class TextParts(nn.Module):
             use_cache=False,
         ).logits
         return predicted
-
-
-def _config(variant: Variant, sizes: TextSizes) -> BertConfig:
-    return BertConfig(
-        vocab_size=sizes.vocabulary,
-        hidden_size=variant.hidden_size,
-        intermediate_size=variant.intermediate_size,
-        num_hidden_layers=sizes.layers,
-        num_attention_heads=sizes.heads,
-        max_position_embeddings=sizes.positions,
-        hidden_dropout_prob=sizes.dropout,
-        attention_probs_dropout_prob=sizes.dropout,
-        is_decoder=True,
-        add_cross_attention=True,
-    )
 
 
 def _attend_both_ways(bert: BertModel) -> None:

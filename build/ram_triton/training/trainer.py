@@ -1,11 +1,9 @@
 """The training loop: a run that is killed and resumed reaches the very same weights."""
 
-import contextlib
 import copy
 import math
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -28,7 +26,7 @@ from ram_triton.training.optimise import (
     learning_rate,
     make_optimiser,
 )
-from ram_triton.training.progress import Progress
+from ram_triton.training.progress import Progress, open_metrics
 from ram_triton.training.run_inputs import RunInputs, make_model, read_inputs
 
 if TYPE_CHECKING:
@@ -45,14 +43,6 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.signal = number
-
-
-@dataclass(frozen=True)
-class Step:
-    """The result of a step: its losses by name, unweighted, and the gradient's norm."""
-
-    losses: dict[str, float]
-    gradient_norm: float
 
 
 class Trainer:
@@ -77,28 +67,24 @@ class Trainer:
         self.step = 0
         self.saved_at = time.monotonic()
 
-    def state(self) -> dict[str, Any]:
-        """Return all that a run needs to be resumed."""
-        return {
+    def save(self) -> None:
+        """Write all that the run needs to be resumed; a kill meanwhile leaves the state before."""
+        state = {
             "fingerprint": self.inputs.fingerprint,
             "step": self.step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
+        write_atomically(self.config.output / STATE, lambda path: torch.save(state, path))
+        self.saved_at = time.monotonic()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resume from what `state` returned."""
+        """Resume from what `save` wrote."""
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-
-    def save(self) -> None:
-        """Write the state; a kill meanwhile leaves the one before."""
-        state = self.state()
-        write_atomically(self.config.output / STATE, lambda path: torch.save(state, path))
-        self.saved_at = time.monotonic()
 
     def train(self, progress: Progress) -> Path:
         """Train to the end of the last epoch, and write the averaged model.
@@ -143,8 +129,10 @@ class Trainer:
         """Train to the end of the epoch."""
         epoch, first = divmod(self.step, self.steps_per_epoch)
         for batch in load_batches(self._batches(epoch), first, self.config.data.workers):
-            result = self.take_step(batch)
-            self._report(result, progress, writer)
+            losses, norm = self.take_step(batch)
+            progress.update(losses)
+            if self.step % self.config.reports.log_steps == 0:
+                self._add_point(losses, norm, progress, writer)
             stop = interruption.signal
             if stop or time.monotonic() - self.saved_at > self.config.reports.checkpoint_seconds:
                 writer.flush()
@@ -163,14 +151,16 @@ class Trainer:
         writer.flush()
         self.save()
 
-    def take_step(self, batch: Batch) -> Step:
-        """Learn from a batch."""
+    def take_step(self, batch: Batch) -> tuple[dict[str, float], float]:
+        """Learn from a batch; returns the losses by name, unweighted, and the gradient's norm."""
         # Chance inside the model (dropped paths) depends on the step alone, as all other does.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.step, self.total_steps, self.config.optimisation)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
-        with self._autocast():
+        with torch.autocast(
+            self.device.type, self.precision, enabled=self.precision is not torch.float32
+        ):
             outputs = self.model(
                 batch.pixels.to(self.device, non_blocking=True),
                 batch.targets.to(self.device, non_blocking=True),
@@ -186,7 +176,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self._average()
-        return Step({name: loss.item() for name, loss in outputs.losses.items()}, float(norm))
+        return {name: loss.item() for name, loss in outputs.losses.items()}, float(norm)
 
     def _text(self, batch: Batch) -> Optional["TextTokens"]:
         """Return tokens of the pictures' tags and captions, if captions train the model."""
@@ -206,34 +196,18 @@ class Trainer:
                 1 - keep if self.config.optimisation.ema else 1.0,
             )
 
-    def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        enabled = self.precision is not torch.float32
-        return torch.autocast(self.device.type, self.precision if enabled else None, enabled)
-
-    def _report(self, result: Step, progress: Progress, writer: SummaryWriter) -> None:
-        progress.update(result.losses)
-        if self.step % self.config.reports.log_steps == 0:
-            for name, loss in result.losses.items():
-                writer.add_scalar(f"loss/{name}", loss, self.step)
-            writer.add_scalar("gradient_norm", result.gradient_norm, self.step)
-            rate = learning_rate(self.step - 1, self.total_steps, self.config.optimisation)
-            writer.add_scalar("learning_rate", rate, self.step)
-            writer.add_scalar("images_per_second", progress.images_per_second, self.step)
-
-
-def open_metrics(folder: Path, step: int) -> SummaryWriter:
-    """Return a writer to a folder for TensorBoard, which then shows nothing twice.
-
-    Args:
-        folder: where runs that were killed may have left files.
-        step: the last one that counts; points that are there beyond it do not.
-    """
-    # TensorBoard reads the files in the order of their names: the second of their start, and then
-    # the machine and the process, whose order is none.
-    seconds = [int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*.*")]
-    while 0 <= max(seconds, default=0) + 1 - time.time() <= 1:
-        time.sleep(0.02)
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    def _add_point(
+        self, losses: dict[str, float], norm: float, progress: Progress, writer: SummaryWriter
+    ) -> None:
+        rate = learning_rate(self.step - 1, self.total_steps, self.config.optimisation)
+        points = {
+            **{f"loss/{name}": loss for name, loss in losses.items()},
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "images_per_second": progress.images_per_second,
+        }
+        for name, value in points.items():
+            writer.add_scalar(name, value, self.step)
 
 
 def train(config_path: Path, restart: bool, progress: Progress) -> Path:
