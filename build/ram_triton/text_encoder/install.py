@@ -69,7 +69,10 @@ def install_text_encoder(
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         say("exporting the text encoder to ONNX")
         graph = staging / places.TEXT_ENCODER
-        export_tower(encoder.tower, graph)
+        example = torch.ones(3, 9, dtype=torch.int32)
+        sizes = ("sentences", "tokens")
+        inputs = {"input_ids": (example, sizes), "attention_mask": (example.clone(), sizes)}
+        export_module(encoder.tower, inputs, ["embeds"], graph)  # (sentences, width), float32
         difference = measure(encoder, graph, LabelText.load(folder))
         say(f"largest difference from PyTorch {difference:.2g}")
         if not difference <= TOLERANCE:  # so that NaN fails too
@@ -85,17 +88,6 @@ def install_text_encoder(
         )
         (staging / SETTINGS).replace(marker)
     say(f"{root}: ram_open now takes names that are not in the vocabulary")
-
-
-def export_tower(tower: torch.nn.Module, path: Path) -> None:
-    """Write a tower as ONNX, float32: `input_ids` and `attention_mask` to `embeds`.
-
-    The first two are int32 (sentences, tokens), both free; the last is (sentences, width).
-    """
-    example = torch.ones(3, 9, dtype=torch.int32)
-    sizes = ("sentences", "tokens")
-    inputs = {"input_ids": (example, sizes), "attention_mask": (example.clone(), sizes)}
-    export_module(tower, inputs, ["embeds"], path)
 
 
 def measure(encoder: TextEncoder, graph: Path, text: LabelText) -> float:

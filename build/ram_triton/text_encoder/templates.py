@@ -3,7 +3,6 @@
 A sentence contains `{name}` and optionally `{a}`, the name's article.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from ram_triton.errors import TextEncoderError
@@ -83,18 +82,13 @@ def read_templates(path: Path) -> list[str]:
 
 def ram_templates() -> list[str]:
     """Return RAM's 63 sentences."""
-    return list(_sentences())
-
-
-def _sentences() -> Iterator[str]:
-    yield from ("There is {a} {name} in the scene.", "There is the {name} in the scene.")
-    yield from (
-        f"This is a photo of {which} {{name}} in the scene." for which in ("{a}", "the", "one")
-    )
-    yield from (f"itap of {which} {{name}}." for which in ("{a}", "my", "the"))
-    yield from (f"This is a photo of {w} {{name}}." for w in ("{a}", "my", "the", "one", "many"))
-    for kind in PHOTOS:
-        yield from (f"This is a {kind} photo of {which} {{name}}." for which in ("{a}", "the"))
-    for kind in THINGS:
-        yield from (f"This is a photo of {which} {kind} {{name}}." for which in ("a", "the"))
-    yield from (f"This is {made} {{name}}." for made in MADE_AS)
+    photo = "This is a photo of"
+    return [
+        *(f"There is {which} {{name}} in the scene." for which in ("{a}", "the")),
+        *(f"{photo} {which} {{name}} in the scene." for which in ("{a}", "the", "one")),
+        *(f"itap of {which} {{name}}." for which in ("{a}", "my", "the")),
+        *(f"{photo} {which} {{name}}." for which in ("{a}", "my", "the", "one", "many")),
+        *(f"This is a {k} photo of {which} {{name}}." for k in PHOTOS for which in ("{a}", "the")),
+        *(f"{photo} {which} {kind} {{name}}." for kind in THINGS for which in ("a", "the")),
+        *(f"This is {made} {{name}}." for made in MADE_AS),
+    ]

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,20 +24,7 @@ from ram_triton.vocabulary.tag_lists import (
 
 CHECKPOINT = "ram.safetensors"
 
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels that a model is to recognise.
-
-    Attributes:
-        vocabulary: names and thresholds.
-        embeddings: (labels · descriptions, label_width), as in a checkpoint.
-        known: number of labels that are the model's own.
-    """
-
-    vocabulary: Vocabulary
-    embeddings: npt.NDArray[np.float32]
-    known: int
+Embeddings = npt.NDArray[np.float32]  # one row per label
 
 
 def make_vocabulary(
@@ -72,72 +59,39 @@ def make_vocabulary(
     embed = choose_embed(text_encoder, templates) if text_encoder else None
     model = load_model(checkpoint)
     own = read_vocabulary(vocabulary, model.variant.num_tags, known_threshold)
-    labels = choose_labels(listed, model, own, new_threshold, embed)
-    write_labels(model, labels, output)
+    known = KnownLabels(own, model.descriptions().detach().numpy(), new_threshold)
+    unknown = _find_unknown(listed, known)
+    labels = _choose(listed, known, lambda _: _embed(unknown, model.variant.label_width, embed))
+    _write(model, *labels, output)
     print(
-        f"{output}: {len(listed)} tags, {labels.known} of them the checkpoint's own; "
+        f"{output}: {len(listed)} tags, {len(listed) - len(unknown)} of them the checkpoint's own; "
         f"make model CHECKPOINT='{output / CHECKPOINT}' VOCABULARY='{output}'"
     )
 
 
-def choose_labels(
-    names: Sequence[ListedName],
-    model: RAM,
-    own: Vocabulary,
-    default_threshold: float,
-    embed: Embed | None = None,
-) -> Labels:
-    """Find each name's embedding, Chinese name and threshold.
+def _choose(
+    names: Sequence[ListedName], known: KnownLabels, embed_new: Embed
+) -> tuple[Vocabulary, Embeddings]:
+    """Return names, thresholds and embeddings as ram_open serves them; the list's own come first.
 
-    The list comes first. If the model knows a name, in English or Chinese, the rest is taken from
-    its vocabulary. Another name is embedded, and gets the default threshold and, without a Chinese
-    name, its English one.
-
-    Args:
-        names: the list.
-        model: its label embeddings are used.
-        own: the vocabulary that belongs to the model.
-        default_threshold: for names that the model does not know.
-        embed: the text encoder that produced the embeddings of the model's own labels, or None.
-
-    Raises:
-        VocabularyError: names are unknown and there is no text encoder; its embeddings cannot be
-            used; a name is that of several tags, or two names are those of one tag.
+    A new label without a Chinese name has its English one.
     """
-    own_rows = model.descriptions().detach().numpy()
-    rows = _find(names, KnownLabels(own, own_rows, default_threshold))
-    unknown = [listed for listed, row in zip(names, rows, strict=True) if row is None]
-    embedded = iter(_embed(unknown, model, embed) if unknown else ())
-    tags, tags_zh, thresholds, embeddings = [], [], [], []
-    for listed, row in zip(names, rows, strict=True):
-        if row is None:
-            tag, tag_zh, threshold = listed.name, listed.name, default_threshold
-            embedding = next(embedded)
-        else:
-            tag, tag_zh, threshold = own.tags[row], own.tags_zh[row], own.thresholds[row]
-            embedding = own_rows[row]
-        tags.append(tag)
-        tags_zh.append(listed.name_zh or tag_zh)
-        thresholds.append(threshold if listed.threshold is None else listed.threshold)
-        embeddings.append(embedding)
-    vocabulary = Vocabulary(tags, tags_zh, np.array(thresholds, np.float32))
-    return Labels(vocabulary, np.concatenate(embeddings), len(names) - len(unknown))
+    english = [listed.name for listed in names]
+    served = known.embed(english, english, embed_new)
+    tags, tags_zh = ([name.decode() for name in served[key]] for key in ("names", "names_zh"))
+    thresholds = served["thresholds"]
+    for index, listed in enumerate(names):
+        tags_zh[index] = listed.name_zh or tags_zh[index]
+        if listed.threshold is not None:
+            thresholds[index] = listed.threshold
+    return Vocabulary(tags, tags_zh, thresholds), served["label_embeds"]
 
 
-def write_labels(model: RAM, labels: Labels, folder: Path) -> None:
-    """Write a checkpoint with these labels and the model's other weights, and its tag lists.
-
-    Args:
-        model: gets the labels.
-        labels: from `choose_labels`.
-        folder: to make; it appears as a whole, or not at all.
-
-    Raises:
-        VocabularyError: the folder is not empty, or cannot be written.
-    """
-    vocabulary = labels.vocabulary
+def _write(model: RAM, vocabulary: Vocabulary, embeddings: Embeddings, folder: Path) -> None:
+    """Write the model with these labels, and its tag lists: the whole folder, or nothing."""
     model.variant = replace(model.variant, num_tags=len(vocabulary.tags))
-    model.label_embed = torch.nn.Parameter(torch.from_numpy(labels.embeddings))
+    rows = embeddings.reshape(-1, model.variant.label_width)  # one per description
+    model.label_embed = torch.nn.Parameter(torch.from_numpy(rows))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".vocabulary-", dir=folder.parent) as staging:
@@ -150,40 +104,37 @@ def write_labels(model: RAM, labels: Labels, folder: Path) -> None:
         raise VocabularyError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
-def _find(names: Sequence[ListedName], known: KnownLabels) -> list[int | None]:
-    """Return the id of each name's tag in the model, None if it has no such tag."""
+def _find_unknown(names: Sequence[ListedName], known: KnownLabels) -> list[ListedName]:
+    """Return the names that are of no tag of the model; refuse those that are not of one alone."""
     problems: list[str] = []
-    rows: list[int | None] = []
+    unknown: list[ListedName] = []
     first: dict[int, str] = {}
     for listed in names:
-        row = None
         try:
             row = known.find(listed.name)
         except RequestError as error:
             problems.append(f"{listed.place}: {str(error).removeprefix('labels: ')}")
-        if row is not None and first.setdefault(row, listed.name) != listed.name:
+            continue
+        if row is None:
+            unknown.append(listed)
+        elif first.setdefault(row, listed.name) != listed.name:
             problems.append(f"{listed.place}: '{listed.name}' is the same tag as '{first[row]}'")
-        rows.append(row)
     if problems:
         raise VocabularyError(one_per_line(problems))
-    return rows
+    return unknown
 
 
-def _embed(
-    unknown: Sequence[ListedName], model: RAM, embed: Embed | None
-) -> npt.NDArray[np.float32]:
-    """Return (names, descriptions, label_width), with the same embedding for all descriptions."""
+def _embed(unknown: Sequence[ListedName], width: int, embed: Embed | None) -> Embeddings:
     if embed is None:
         problems = [
             f"{listed.place}: the checkpoint does not know '{listed.name}'" for listed in unknown
         ]
         remedy = "other names need the text encoder of the checkpoint's labels: TEXT_ENCODER=DIR"
         raise VocabularyError(f"{one_per_line(problems)}\n{remedy}")
-    variant = model.variant
     embeddings = embed_names([listed.name for listed in unknown], embed)
-    if embeddings.shape[1] != variant.label_width:
+    if embeddings.shape[1] != width:
         raise VocabularyError(
             f"the text encoder's embeddings have the shape {embeddings.shape} for {len(unknown)} "
-            f"names, but the checkpoint's labels are {variant.label_width} wide"
+            f"names, but the checkpoint's labels are {width} wide"
         )
-    return np.repeat(embeddings[:, None], variant.descriptions, axis=1)
+    return embeddings

@@ -25,7 +25,9 @@ def choose_embed(spec: str, templates: Path | None = None) -> Embed:
     """Return a text encoder.
 
     Args:
-        spec: a folder as `load_text_encoder` takes it; or `module:function`, see `load_embed`.
+        spec: a folder as `load_text_encoder` takes it; or `module:function` of a module in the
+            current folder or an installed one: it takes a list of names in English, and returns
+            float32 (names, width).
         templates: a file of sentences for a folder's text encoder; by default RAM's.
 
     Raises:
@@ -33,7 +35,7 @@ def choose_embed(spec: str, templates: Path | None = None) -> Embed:
     """
     require_text_encoder(spec, templates)
     if not Path(spec).is_dir():
-        return load_embed(spec)
+        return _import_function(spec)
     try:
         from ram_triton.text_encoder.checkpoint import load_text_encoder
         from ram_triton.text_encoder.templates import choose_templates
@@ -66,16 +68,7 @@ def require_text_encoder(spec: str | Path, templates: Path | None = None) -> Non
         require_file(templates)
 
 
-def load_embed(spec: str) -> Embed:
-    """Import a user's function.
-
-    Args:
-        spec: `module:function`, of a module in the current folder or an installed one; the function
-            takes a list of names in English, and returns float32 (names, width).
-
-    Raises:
-        VocabularyError: the module cannot be imported, or it has no such function.
-    """
+def _import_function(spec: str) -> Embed:
     module, _, name = spec.partition(":")
     folder = Path.cwd()
     with _imports_from(folder), _without_loaded(module, folder):
@@ -83,7 +76,7 @@ def load_embed(spec: str) -> Embed:
             function = getattr(importlib.import_module(module), name, None)
         except (Exception, SystemExit) as error:  # the module's own code may raise anything
             raise VocabularyError(
-                f"the text encoder '{spec}' cannot be imported ({in_one_line(error)})"
+                f"the text encoder '{spec}' cannot be imported ({_in_one_line(error)})"
             ) from error
     if not callable(function):
         raise VocabularyError(f"the text encoder '{spec}' is not a function of its module")
@@ -108,7 +101,7 @@ def embed_names(names: list[str], embed: Embed) -> npt.NDArray[np.float32]:
         embeddings = np.asarray(embed(names), np.float32)
     except Exception as error:  # a user's function may raise anything
         raise VocabularyError(
-            f"the text encoder did not return embeddings ({in_one_line(error)})"
+            f"the text encoder did not return embeddings ({_in_one_line(error)})"
         ) from error
     if embeddings.ndim != 2 or len(embeddings) != len(names):
         raise VocabularyError(
@@ -147,8 +140,7 @@ def write_label_embeddings(
     return len(listed), embeddings.shape[1]
 
 
-def in_one_line(error: BaseException) -> str:
-    """Return an exception's type and text without line breaks."""
+def _in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
