@@ -147,9 +147,11 @@ class TextParts(nn.Module):
         )
         self.tag_encoder = BertModel(copy.copy(config), add_pooling_layer=False)
         self.text_decoder = BertLMHeadModel(config)
-        _attend_both_ways(self.tag_encoder)
+        # transformers builds cross-attention into causal BERTs only; the encoder is not causal.
+        self.tag_encoder.config.is_decoder = False
         encoder_layers: Any = self.tag_encoder.encoder.layer
         for layer in encoder_layers:
+            layer.attention.self.is_causal = False
             _attend_to_width(layer.crossattention.self, variant.image_width)
         for layer, tagging_layer in zip(encoder_layers, head.layers, strict=False):
             _tie(layer, tagging_layer)
@@ -181,14 +183,6 @@ class TextParts(nn.Module):
             use_cache=False,
         ).logits
         return predicted
-
-
-def _attend_both_ways(bert: BertModel) -> None:
-    """Undo causality: transformers builds cross-attention into causal BERTs only."""
-    bert.config.is_decoder = False
-    layers: Any = bert.encoder.layer
-    for layer in layers:
-        layer.attention.self.is_causal = False
 
 
 def _attend_to_width(attention: Any, width: int) -> None:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from ram_triton.errors import VocabularyError, one_per_line
@@ -133,11 +134,9 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Fields]]:
 
 def _read_folder(folder: Path) -> Iterator[tuple[str, Fields]]:
     columns = read_columns(folder)
-    for number, name in enumerate(columns[ENGLISH]):
-        others = (
-            columns[file][number] if file in columns else "" for file in (CHINESE, THRESHOLDS)
-        )
-        yield f"{folder / ENGLISH}, line {number + 1}", [name, *others]
+    lists = (columns.get(file, []) for file in (ENGLISH, CHINESE, THRESHOLDS))
+    for number, fields in enumerate(zip_longest(*lists, fillvalue=""), 1):
+        yield f"{folder / ENGLISH}, line {number}", list(fields)
 
 
 def _is_number(text: str) -> bool:
