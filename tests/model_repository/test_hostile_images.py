@@ -1,7 +1,9 @@
 """No small file holds the server: what a file repeats or claims is counted before it is decoded."""
 
+import base64
 import struct
 import time
+import warnings
 import zlib
 from dataclasses import replace
 
@@ -9,12 +11,15 @@ import numpy as np
 import pytest
 from experiments.image_files import bmp, chunk, empty_scans, gif, png, segment, small_jpeg, tiff
 from PIL import Image
-from ram_triton.server_code import ImageError, image_limits, preprocess, structure
+from ram_triton.server_code import ImageError, jpegs, preprocess, structure, tiffs
+from support.pixels import FORMATS, LIMITS, SIZE, problem
 
-SIZE = 32
-LIMITS = image_limits()
 COMMENT = b"!\xfe\1x\0"
 ONE = b"\1"
+
+
+def quote_all(data: bytes) -> bytes:
+    return b"".join(b"%%%02X" % byte for byte in data)
 
 
 def many_strips(count: int, tag: int = 273) -> bytes:
@@ -65,7 +70,7 @@ def test_a_jpeg_of_very_many_segments_is_refused(marker):
     body = b"Exif\0\0x" if marker == 0xE1 else b"\0" + bytes(range(1, 65))
     few = jpeg[:2] + segment(marker, body) * 100 + jpeg[2:]
     assert preprocess(few, SIZE).shape == (SIZE, SIZE, 3)
-    many = jpeg[:2] + segment(marker, body) * structure.MAX_SEGMENTS + jpeg[2:]
+    many = jpeg[:2] + segment(marker, body) * jpegs.MAX_SEGMENTS + jpeg[2:]
     with pytest.raises(ImageError, match="segments before its pixels"):
         preprocess(many, SIZE)
 
@@ -77,9 +82,9 @@ def test_fill_bytes_of_a_jpeg_are_skipped_at_once():
 
 
 def test_scans_are_bounded_by_their_number_and_by_the_pixels_that_they_pass():
-    assert preprocess(empty_scans(800, 600, structure.MAX_SCANS), SIZE).shape == (SIZE, SIZE, 3)
-    with pytest.raises(ImageError, match=f"more than {structure.MAX_SCANS} scans"):
-        preprocess(empty_scans(800, 600, structure.MAX_SCANS + 1), SIZE)
+    assert preprocess(empty_scans(800, 600, jpegs.MAX_SCANS), SIZE).shape == (SIZE, SIZE, 3)
+    with pytest.raises(ImageError, match=f"more than {jpegs.MAX_SCANS} scans"):
+        preprocess(empty_scans(800, 600, jpegs.MAX_SCANS + 1), SIZE)
     with pytest.raises(ImageError, match="the JPEG has more than 20 scans"):
         preprocess(empty_scans(10_000, 9_999, 21), SIZE)
 
@@ -97,13 +102,13 @@ def test_a_png_of_very_many_chunks_is_refused(name):
 def test_a_tiff_of_very_many_strips_is_refused():
     assert (preprocess(many_strips(500), SIZE) == 9).all()
     for tag in (273, 324):
-        with pytest.raises(ImageError, match=f"more than {structure.MAX_STRIPS} strips or tiles"):
-            preprocess(many_strips(structure.MAX_STRIPS + 1, tag), SIZE)
+        with pytest.raises(ImageError, match=f"more than {tiffs.MAX_STRIPS} strips or tiles"):
+            preprocess(many_strips(tiffs.MAX_STRIPS + 1, tag), SIZE)
 
 
 def test_a_tiff_of_very_many_tags_is_refused():
-    tags = dict.fromkeys(range(1000, 1000 + structure.MAX_ENTRIES), 1)
-    with pytest.raises(ImageError, match=f"more than {structure.MAX_ENTRIES} tags"):
+    tags = dict.fromkeys(range(1000, 1000 + tiffs.MAX_ENTRIES), 1)
+    with pytest.raises(ImageError, match=f"more than {tiffs.MAX_ENTRIES} tags"):
         preprocess(tiff({**tags, 256: 1, 257: 1}, ONE), SIZE)
 
 
@@ -155,3 +160,58 @@ def test_the_limit_of_pixels_is_exact(mode, encode):
     assert preprocess(encoded, SIZE, replace(LIMITS, max_pixels=5000)).shape == (SIZE, SIZE, 3)
     with pytest.raises(ImageError, match="100 x 50 pixels are over the limit of 4999"):
         preprocess(encoded, SIZE, replace(LIMITS, max_pixels=4999))
+
+
+def test_an_image_over_the_limit_of_bytes_is_refused(photo, encode):
+    encoded = encode(photo, "PNG")
+    preprocess(encoded, SIZE, replace(LIMITS, max_bytes=len(encoded)))
+    message = problem(encoded, replace(LIMITS, max_bytes=len(encoded) - 1))
+    assert f"{len(encoded)} bytes are over the limit of {len(encoded) - 1} (max_bytes)" in message
+
+
+def test_the_limit_of_bytes_holds_for_the_image_and_not_for_its_base64_text(photo, encode):
+    encoded = encode(photo, "PNG")
+    limits = replace(LIMITS, max_bytes=len(encoded))
+    preprocess(base64.encodebytes(encoded), SIZE, limits)
+    preprocess(b"data:image/png," + quote_all(encoded), SIZE, limits)
+    assert "max_bytes" in problem(base64.b64encode(encoded + b"\0"), limits)
+    assert "max_bytes" in problem(b"A" * (3 * len(encoded) + 1001), limits)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_image_over_the_limit_of_pixels_is_refused(name, photo, encode):
+    encoded = encode(photo, name)
+    preprocess(encoded, SIZE, replace(LIMITS, max_pixels=160 * 120))
+    message = problem(encoded, replace(LIMITS, max_pixels=160 * 120 - 1))
+    assert "160 x 120 pixels are over the limit of 19199 (max_pixels)" in message
+
+
+def test_a_decompression_bomb_is_refused_without_decoding_it(monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("decoded"))
+    bomb = png(8, 2, 60_000, [b""]).replace(
+        struct.pack(">II", 60_000, 1), struct.pack(">II", 60_000, 60_000)
+    )
+    header = bomb[12:29]
+    bomb = bomb[:29] + struct.pack(">I", zlib.crc32(header)) + bomb[33:]
+    assert "60000 x 60000 pixels are over the limit" in problem(bomb)
+
+
+def test_a_small_tiff_of_one_enormous_tile_is_refused():
+    tags = {256: 16, 257: 16, 258: 8, 259: 8, 262: 1, 277: 1, 322: 40_000, 323: 40_000, 325: 9}
+    message = problem(tiff(tags, zlib.compress(bytes(9)), data_tag=324))
+    assert "40000 x 40000 pixels are over the limit" in message
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused(photo, encode):
+    encoded = encode(photo, "JPEG", progressive=True)
+    scan = encoded[encoded.rindex(b"\xff\xda") : -2]
+    bomb = encoded[:-2] + scan * jpegs.MAX_SCANS + encoded[-2:]
+    assert problem(bomb) == f"the JPEG has more than {jpegs.MAX_SCANS} scans"
+
+
+def test_an_image_within_the_limits_is_decoded_without_pillows_own_limit(encode):
+    # Pillow alone warns above 89 megapixels, and refuses twice as many.
+    encoded = encode(Image.new("1", (12_000, 8_000), 1), "PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (preprocess(encoded, SIZE, LIMITS) == 255).all()

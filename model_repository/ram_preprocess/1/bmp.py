@@ -1,4 +1,4 @@
-"""BMPs of the kinds that Pillow refuses, decodes wrongly, or decodes a byte at a time.
+"""BMPs: their size, and the kinds that Pillow refuses, decodes wrongly, or a byte at a time.
 
 These are run lengths (RLE4, RLE8), masks (16 and 32 bits) and pictures whose alpha channel is zero
 everywhere. As Microsoft's description of BITMAPINFOHEADER and its successors has them.
@@ -9,12 +9,23 @@ import struct
 import numpy as np
 from PIL import Image
 
-from .encoded_image import ImageError
+from .encoded_image import ImageError, ImageLimits, Structure, damaged, refuse_missing
 
 RGB, RLE8, RLE4, BITFIELDS, JPEG, PNG, ALPHABITFIELDS = 0, 1, 2, 3, 4, 5, 6
 # Of pixels without a mask of their own: X1R5G5B5 and X8R8G8B8.
 USUAL_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
-MISSING_ROWS = 0.05  # as in preprocess.py
+
+
+def walk_bmp(data: bytes, limits: ImageLimits) -> Structure:
+    """Read the size."""
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+    elif 16 <= size <= 255:
+        width, height = struct.unpack_from("<ii", data, 18)
+    else:
+        raise ImageError(damaged("BMP", f"its header has {size} bytes"))
+    return Structure("BMP", width, abs(height), data)
 
 
 def is_unusual_bmp(data: bytes) -> bool:
@@ -71,7 +82,7 @@ def _read_masked(
     kind = np.dtype(f"<u{bits // 8}")
     stride, rows = (width * bits // 8 + 3) // 4 * 4, abs(height)
     there = min(len(data) // stride, rows)
-    _refuse_missing(1 - there / rows)
+    refuse_missing("BMP", 1 - there / rows)
     opaque = masks[3] == 0
     image = np.full((rows, width, 3 if opaque else 4), 255, np.uint8)
     for first in range(0, there, 256):  # in bands, for the memory of what is between
@@ -107,7 +118,7 @@ def _unpack_runs(data: bytes, place: int, width: int, rows: int, bits: int) -> n
     end = len(data)
     while row < rows:
         if place + 2 > end:
-            _refuse_missing((rows - row) / rows)
+            refuse_missing("BMP", (rows - row) / rows)
             break
         count, value = data[place], data[place + 1]
         place += 2
@@ -136,10 +147,3 @@ def _unpack_runs(data: bytes, place: int, width: int, rows: int, bits: int) -> n
         flat[start : start + len(pixels)] = pixels
         column += len(pixels)
     return np.frombuffer(flat, np.uint8).reshape(rows, width)
-
-
-def _refuse_missing(share: float) -> None:
-    if share > MISSING_ROWS:
-        raise ImageError(
-            f"the BMP is truncated or damaged (its last rows are missing, {share:.0%} of all)"
-        )

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .encoded_image import ImageError, ImageLimits, unwrap
+from .encoded_image import ImageError, ImageLimits, Structure, unwrap
 from .preprocess import decode, worst_bytes
-from .structure import Structure, examine
+from .structure import examine
 
 WALL_SECONDS = 120  # for a process that was stopped, or machines that swap
 START_SECONDS = 300  # its imports run with the lowest priority, too

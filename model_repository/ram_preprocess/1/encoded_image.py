@@ -1,11 +1,11 @@
-"""Encoded images as clients send them: bytes, base64 text or a `data:` URL, within limits.
+"""Encoded images: how clients send them, their formats, their limits, what is known of each.
 
 This file does not import Triton: the server, the build and the tests run this very file.
 """
 
 import binascii
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from .request import RequestError, read_parameter
@@ -83,6 +83,8 @@ PATH = re.compile(rb"(?:[^\n]{0,1000}" + SUFFIX + rb"|(?:[a-z]:\\|[.~]{0,2}/)[^\
 PYTHON_BYTES = re.compile(rb"b(['\"])(?P<text>[\w+/=-]*)\1")
 MARKUP = re.compile(rb"\s*<")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Of a picture that ends early, viewers show what is there. Up to this share may be missing.
+MISSING_ROWS = 0.05
 
 
 class ImageError(RequestError):
@@ -106,6 +108,67 @@ class ImageLimits:
         """Read the parameters of these names; see `read_parameter`."""
         return cls(
             **{name: read_parameter(model_config, name, int) for name in cls.__annotations__}
+        )
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse sizes over the limit.
+
+        Raises:
+            ImageError: these are more pixels than `max_pixels`, or none.
+        """
+        if width <= 0 or height <= 0:
+            raise ImageError(f"{width} x {height} pixels: the image has none")
+        if width * height > self.max_pixels:
+            limit = f"{self.max_pixels} (max_pixels)"
+            raise ImageError(f"{width} x {height} pixels are over the limit of {limit}")
+
+
+@dataclass
+class Structure:
+    """What is known of an encoded image before it is decoded.
+
+    Attributes:
+        format: one of `FORMATS`.
+        width: pixels per row of the canvas.
+        height: rows.
+        encoded: what the decoder gets: the file without what is of no use to it.
+        scans: how often a decoder passes all pixels.
+        complete: False if the file ends before its pixels do.
+        tags: numbers of a TIFF's first directory, by tag.
+        place: left, top, width, height of a GIF's first frame on its canvas.
+    """
+
+    format: str
+    width: int
+    height: int
+    encoded: bytes
+    scans: int = 1
+    complete: bool = True
+    tags: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    place: tuple[int, int, int, int] | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the canvas."""
+        return self.width * self.height
+
+
+def damaged(name: str, reason: str = "") -> str:
+    """Return the message for a header that cannot be read."""
+    article = "an" if name == "AVIF" else "a"
+    text = f"it begins like {article} {name}, but its header is truncated or damaged"
+    return f"{text} ({reason})" if reason else text
+
+
+def refuse_missing(name: str, share: float) -> None:
+    """Refuse a picture that lacks more than `MISSING_ROWS`.
+
+    Raises:
+        ImageError: it does.
+    """
+    if share > MISSING_ROWS:
+        raise ImageError(
+            f"the {name} is truncated or damaged (its last rows are missing, {share:.0%} of all)"
         )
 
 

@@ -15,9 +15,19 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, TiffTags, UnidentifiedImageError
 
 from .bmp import is_unusual_bmp, read_bmp
-from .encoded_image import FORMATS, HEIC_PACKAGE, ImageError, ImageLimits, unwrap
+from .encoded_image import (
+    FORMATS,
+    HEIC_PACKAGE,
+    MISSING_ROWS,
+    ImageError,
+    ImageLimits,
+    Structure,
+    damaged,
+    unwrap,
+)
+from .jpeg import check_rows
 from .resize import resize
-from .structure import Structure, damaged, examine, still_exif, with_transparency
+from .structure import examine, still_exif, with_transparency
 from .tiff import is_for_pillow, read_tiff
 
 WHITE = (255, 255, 255)
@@ -37,10 +47,7 @@ TURNS = {
 # of the result, in each direction. docs/images.md shows what other margins gain and lose.
 DRAFT_MARGIN = 1.5
 GREY_SCALES = {"L;2": 255 // 3, "L;4": 255 // 15}  # Pillow's factors from 2 and 4 bits to 8
-# Of a picture that ends early, viewers show what is there. Up to this share may be missing.
-MISSING_ROWS = 0.05
 MISSING_PIXELS = 0.5  # of a GIF that is whole, but has too few of them
-MISSING_GREY = 128  # what libjpeg puts where a JPEG's data are missing
 LARGE_WEBP = 16_000_000  # pixels; Pillow's decoder of animations takes 16 bytes for each
 BAND = 256  # rows that are composited at once
 
@@ -244,21 +251,6 @@ def squash(
         # A reduced JPEG rounds its sides up: the box is the part that the image covers.
         box = drafted[1] if drafted else None
         return resize(to_rgb(image), image_size, box)
-
-
-def check_rows(image: Image.Image) -> None:
-    """Refuse a JPEG without its end if too many rows are missing.
-
-    Raises:
-        ImageError: more than `MISSING_ROWS` of them are.
-    """
-    rows = np.asarray(image).reshape(image.height, -1).astype(np.int16)
-    there = np.flatnonzero((abs(rows - MISSING_GREY) > 1).any(axis=1))
-    missing = 1 - (there[-1] + 1 if len(there) else 0) / image.height
-    if missing > MISSING_ROWS:
-        raise ImageError(
-            f"the JPEG is truncated or damaged (its last rows are missing, {missing:.0%} of all)"
-        )
 
 
 def read_orientation(image: Image.Image) -> int | None:

@@ -1,20 +1,28 @@
-"""TIFFs of the kinds that Pillow refuses or decodes wrongly, by imagecodecs (libtiff) and tifffile.
+"""TIFFs: their directory, and the kinds that Pillow refuses or decodes wrongly.
 
-libtiff's own conversion to RGBA is what viewers show. It takes unsigned samples of up to 16 bits;
-others are unpacked by tifffile, and scaled as docs/images.md states. Both packages are imported
-when the first such file comes.
+libtiff's own conversion to RGBA, by imagecodecs, is what viewers show. It takes unsigned samples of
+up to 16 bits; others are unpacked by tifffile, and scaled as docs/images.md states. Both packages
+are imported when the first such file comes.
 """
 
+import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from .encoded_image import ImageError
+from .encoded_image import ImageError, ImageLimits, Structure, damaged
 
-WIDTH, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 258, 259, 262, 274
-STRIPS, SAMPLES, PLANAR, COLOUR_MAP, EXTRA_SAMPLES, SAMPLE_FORMAT = 273, 277, 284, 320, 338, 339
+MAX_STRIPS = 100_000  # strips or tiles
+MAX_VALUES = 3 * 2**16  # of any tag that is read: a palette of 16 bits
+MAX_ENTRIES = 4096  # tags of a directory
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 259, 262, 274
+SAMPLES, PLANAR, COLOUR_MAP, EXTRA_SAMPLES, SAMPLE_FORMAT = 277, 284, 320, 338, 339
+STRIPS, STRIP_BYTES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 273, 279, 322, 323, 324, 325
+# The types of whole numbers, as `struct` names them.
+NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 KINDS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
 KINDS |= {9: "Lab", 10: "Lab", 32803: "raw camera", 32844: "LogL", 32845: "LogLuv"}
@@ -28,6 +36,44 @@ LOGARITHMIC = (32844, 32845)
 LEFT_BY_LIBTIFF = {5: 5, 6: 7, 7: 5, 8: 7}
 
 Tags = dict[int, tuple[int, ...]]
+
+
+def walk_tiff(data: bytes, limits: ImageLimits) -> Structure:
+    """Read the size, and the numbers of the first directory."""
+    tags = dict(_read_directory(data))
+    width, height = (tags.get(tag, (0,))[0] for tag in (WIDTH, HEIGHT))
+    tile = tags.get(TILE_WIDTH, (1,))[0], tags.get(TILE_HEIGHT, (1,))[0]
+    if tile != (1, 1):
+        limits.check_size(*tile)
+    for tag in (BITS, SAMPLES):
+        if any(number > 64 for number in tags.get(tag, ())):
+            raise ImageError(damaged("TIFF"))
+    return Structure("TIFF", width, height, data, tags=tags)
+
+
+def _read_directory(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield the tags of the first directory whose values are whole numbers, and these."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = b"+" in data[2:4]
+    word, short = (struct.Struct(order + letter) for letter in ("QQ" if big else "IH"))
+    entry = struct.Struct(f"{order}HH{'Q' if big else 'I'}")
+    (place,) = word.unpack_from(data, 8 if big else 4)
+    (count,) = short.unpack_from(data, place)
+    if count > MAX_ENTRIES:
+        raise ImageError(f"the TIFF has more than {MAX_ENTRIES} tags")
+    for number in range(count):
+        here = place + short.size + number * (entry.size + word.size)
+        tag, kind, length = entry.unpack_from(data, here)
+        if tag in (STRIPS, STRIP_BYTES, TILES, TILE_BYTES) and length > MAX_STRIPS:
+            raise ImageError(f"the TIFF has more than {MAX_STRIPS} strips or tiles")
+        if kind not in NUMBERS or length > MAX_VALUES:
+            continue
+        numbers = struct.Struct(f"{order}{length}{NUMBERS[kind]}")
+        value = here + entry.size
+        if numbers.size > word.size:
+            (value,) = word.unpack_from(data, value)
+        if value + numbers.size <= len(data):
+            yield tag, numbers.unpack_from(data, value)
 
 
 def is_for_pillow(tags: Tags) -> bool:
@@ -109,7 +155,7 @@ def refuse_truncated(data: bytes, tags: Tags) -> None:
     Raises:
         ImageError: it does.
     """
-    for offsets, counts in ((273, 279), (324, 325)):
+    for offsets, counts in ((STRIPS, STRIP_BYTES), (TILES, TILE_BYTES)):
         parts = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > len(data) for offset, count in parts):
             raise ImageError("the TIFF is truncated or damaged (it ends before its pixels)")
