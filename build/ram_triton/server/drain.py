@@ -19,7 +19,7 @@ from ram_triton.server.api import (
 )
 
 # The steps that refuse while a file of their name is in the server's folder:
-# model_repository/ram_preprocess/1/draining.py.
+# model_repository/ram_preprocess/1/door.py.
 FIRST_STEP = "ram_preprocess"
 OWN_STEPS = {RAM_OPEN: "ram_open_labels", RAM_PIXELS: "ram_pixels_check"}  # before or instead
 # Steps of which a file there shows that they were ever asked: build/backends/ram_openvino.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .draining import read_mark, refuse_without
+from .door import read_mark, refuse_without
 from .labels import KnownLabels, LabelLimits, read_chinese_names, read_names, refuse_new
 from .request import answer_each, ask_model, read_parameter
 

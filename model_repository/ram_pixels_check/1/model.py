@@ -6,8 +6,7 @@ Triton itself refuses pixels of another size: by the dims that this file adds to
 import json
 from pathlib import Path
 
-from .door import Door
-from .draining import MARKED, read_mark, refuse_without
+from .door import MARKED, Door, read_mark, refuse_without
 from .request import answer_each
 
 VARIANT = Path(__file__).with_name("variant.json")  # the build writes it

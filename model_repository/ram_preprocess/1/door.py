@@ -1,11 +1,18 @@
-"""The door of an ensemble: a first step that works on images while there is room for them.
+"""The door of an ensemble: a first step lets images in while there is room for them.
 
 What it does not let in waits in Triton's queue before it, which is limited: a picture is not
 decoded if the encoder could not take it for long. backlog.py counts.
+
+And it refuses new requests while the server ends in order. Triton itself refuses an ensemble's
+later steps as soon as it is told to stop, and so fails what it has begun. Whoever starts it names a
+folder in RAM_SERVER_FOLDER and, before telling it, puts a file of the step's name into it. The file
+contains a mark; an image that has it is let through, so that the starter sees when the requests
+before it are answered.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +24,7 @@ MOST = 32  # images that wait or are in a door when another opens: one batch of 
 LONGEST = 5.0  # seconds of the encoder's work that may wait, should that be fewer images
 PATIENCE = 10.0  # seconds for which a door waits before it refuses
 LOOK = 0.01  # seconds between two looks
+MARKED = 256  # bytes at an image's beginning that may have the mark
 
 
 class Door:
@@ -109,3 +117,22 @@ def has_room(rows: np.ndarray, place: int, is_last: bool) -> bool:
         waiting += max(0, count_waiting(rows))
     seconds = waiting * float(encoders["pace"].mean()) / len(encoders) / 1e9
     return waiting < MOST and seconds < LONGEST
+
+
+def read_mark(step: str) -> bytes | None:
+    """Return what lets an image through this step now; None if every image is.
+
+    To be read once per batch: its later requests were there before those that are refused.
+    """
+    if FOLDER is None:
+        return None
+    try:
+        return Path(FOLDER, step).read_bytes()
+    except OSError:
+        return None
+
+
+def refuse_without(mark: bytes | None, images: Sequence[bytes]) -> None:
+    """Raise `UnavailableError` if an image lacks the mark."""
+    if mark is not None and not all(mark and mark in image[:MARKED] for image in images):
+        raise UnavailableError("the server is stopping: ask another, or this one later")

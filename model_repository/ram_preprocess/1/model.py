@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from .decoder import Decoder
-from .door import Door
-from .draining import read_mark, refuse_without
+from .door import Door, read_mark, refuse_without
 from .encoded_image import ImageLimits
 from .preprocess import preprocess_batch
 from .request import answer_each, read_parameter

@@ -1,0 +1,1 @@
+../../ram_preprocess/1/door.py

@@ -1,1 +1,0 @@
-../../ram_preprocess/1/draining.py
