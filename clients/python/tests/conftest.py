@@ -1,4 +1,4 @@
-"""Servers that misbehave as told, pictures, and the command line as a process."""
+"""Servers that misbehave as told, pictures, and the command line, as a process or in this one."""
 
 import io
 import socket
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from ram_client import cli
 from support.transport_server import TransportServer
 
 
@@ -60,6 +61,13 @@ def album(tmp_path, photos):
     return folder
 
 
+@pytest.fixture
+def pair(album):
+    """The album without what is not an image: two pictures."""
+    (album / "b.jpg").unlink()
+    return album
+
+
 @pytest.fixture(scope="session")
 def command():
     """How to start the command line."""
@@ -79,5 +87,19 @@ def ram_tag(tmp_path, command):
             cwd=Path(tmp_path),
             **options,
         )
+
+    return run
+
+
+@pytest.fixture
+def tag(server, capsys, tmp_path, monkeypatch):
+    """Run the command in this process: its exit status, stdout's lines and stderr's."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, threshold="0", top_k="2"):
+        options = ["--server", server.grpc, "--threshold", threshold, "--top-k", top_k]
+        status = cli.main([*map(str, arguments), *options])
+        printed = capsys.readouterr()
+        return status, printed.out.splitlines(), printed.err.splitlines()
 
     return run
