@@ -85,7 +85,7 @@ def test_a_batch_loses_no_more_than_the_image_that_takes_too_long(strict, photo,
     hurried = strict(seconds=0.1, seconds_per_megapixel=0)
     images = [encode(photo), enormous(encode)]
     with pytest.raises(ImageError, match=r"^image\[1\]: it takes longer"):
-        preprocessing.preprocess_batch(images, SIZE, LIMITS, hurried.preprocess)
+        preprocessing.preprocess_batch(images, SIZE, hurried.preprocess)
 
 
 def test_an_image_that_takes_too_much_memory_is_refused(strict, photo, encode):

@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 from ram_triton.server_code import ImageError, preprocess, preprocessing
 from support.pixels import (
     FORMATS,
-    LIMITS,
     LOSSLESS,
     RAMP,
     SIZE,
@@ -207,9 +207,12 @@ def test_reduced_decoding_stays_within_one_level_on_average(extent, photo, encod
 # Batches
 
 
+preprocess_one = partial(preprocess, image_size=SIZE)
+
+
 def test_a_batch_is_its_images_one_by_one(photo, encode):
     images = [encode(photo), encode(photo.rotate(180), "JPEG"), base64.b64encode(encode(photo))]
-    pixels = preprocessing.preprocess_batch(images, SIZE, LIMITS)
+    pixels = preprocessing.preprocess_batch(images, SIZE, preprocess_one)
     assert (pixels.shape, pixels.dtype) == ((3, SIZE, SIZE, 3), np.uint8)
     for index, data in enumerate(images):
         np.testing.assert_array_equal(pixels[index], preprocess(data, SIZE))
@@ -217,6 +220,6 @@ def test_a_batch_is_its_images_one_by_one(photo, encode):
 
 def test_an_error_in_a_batch_names_the_image(photo, encode):
     with pytest.raises(ImageError, match=r"^image\[2\]: empty$"):
-        preprocessing.preprocess_batch([encode(photo), encode(photo), b""], SIZE, LIMITS)
+        preprocessing.preprocess_batch([encode(photo), encode(photo), b""], SIZE, preprocess_one)
     with pytest.raises(ImageError, match=r"^image: empty$"):
-        preprocessing.preprocess_batch([b""], SIZE, LIMITS)
+        preprocessing.preprocess_batch([b""], SIZE, preprocess_one)

@@ -51,19 +51,16 @@ class TritonPythonModel:
 
     def load(self):
         """Compile the model with the properties that its config sets."""
-        from on_cpu import (  # it imports OpenVINO, half a second of a processor
-            PRECISION,
-            chosen_properties,
-            compile_for_cpu,
-            precision_of,
-        )
+        import on_cpu  # it imports OpenVINO, half a second of a processor
 
-        properties = chosen_properties(self.parameters)
-        self.model = compile_for_cpu(self.path, properties)
+        properties = on_cpu.chosen_properties(self.parameters)
+        self.model = on_cpu.compile_for_cpu(self.path, properties)
         self.warm_up()
-        why = "as its config says" if PRECISION in properties else "the best of this processor"
+        chosen = on_cpu.PRECISION in properties
+        why = "as its config says" if chosen else "the best of this processor"
+        precision = on_cpu.precision_of(self.model)
         pb_utils.Logger.log_info(
-            f"{self.name}: {self.path.name} runs on the CPU in {precision_of(self.model)} ({why})"
+            f"{self.name}: {self.path.name} runs on the CPU in {precision} ({why})"
         )
 
     def warm_up(self):
@@ -72,15 +69,13 @@ class TritonPythonModel:
         Not by `model_warmup` in the config, which would need the sizes of one variant. Not where
         more than the number of rows is free: there not every size is valid.
         """
-        shapes = {name: self.model.input(name).partial_shape for name in self.inputs}
-        if all(not size.is_dynamic for shape in shapes.values() for size in list(shape)[1:]):
+        inputs = {name: self.model.input(name) for name in self.inputs}
+        rows = {name: tensor.partial_shape[1:] for name, tensor in inputs.items()}
+        if all(row.is_static for row in rows.values()):
             self.model(
                 {
-                    name: np.zeros(
-                        (1, *(size.get_length() for size in list(shape)[1:])),
-                        self.model.input(name).element_type.to_dtype(),
-                    )
-                    for name, shape in shapes.items()
+                    name: np.zeros((1, *row.to_shape()), inputs[name].element_type.to_dtype())
+                    for name, row in rows.items()
                 }
             )
 

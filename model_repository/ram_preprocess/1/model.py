@@ -18,11 +18,10 @@ class TritonPythonModel:
     def initialize(self, args):
         """Read the limits from config.pbtxt, and the image size that the build wrote."""
         os.nice(read_parameter(args["model_config"], "nice", int))
-        self.limits = ImageLimits.read(args["model_config"])
         variant = json.loads(Path(__file__).with_name("variant.json").read_text())
         self.image_size = variant["image_size"]
         self.door = Door()
-        self.decoder = Decoder(self.image_size, self.limits)
+        self.decoder = Decoder(self.image_size, ImageLimits.read(args["model_config"]))
 
     def execute(self, requests):
         """Answer a batch of requests."""
@@ -39,8 +38,7 @@ class TritonPythonModel:
         images = inputs["image"][:, 0]
         refuse_without(self.mark, images)
         self.door.require_room()
-        preprocess_one = self.decoder.preprocess
-        return {"pixels": preprocess_batch(images, self.image_size, self.limits, preprocess_one)}
+        return {"pixels": preprocess_batch(images, self.image_size, self.decoder.preprocess)}
 
     def finalize(self):
         """End the process that decodes."""

@@ -6,7 +6,6 @@ This file does not import Triton: the server, the build and the tests run this v
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from importlib import import_module
 from io import BytesIO
 from math import ceil
@@ -55,25 +54,19 @@ Image.MAX_IMAGE_PIXELS = None  # `ImageLimits` decides, before anything is decod
 
 
 def preprocess_batch(
-    images: Sequence[bytes],
-    image_size: int,
-    limits: ImageLimits,
-    preprocess_one: Callable[[bytes], np.ndarray] | None = None,
+    images: Sequence[bytes], image_size: int, preprocess_one: Callable[[bytes], np.ndarray]
 ) -> np.ndarray:
     """Make a batch of pixels: (B, image_size, image_size, 3) uint8.
 
     Args:
         images: as `preprocess` takes them.
         image_size: side of the square, in pixels.
-        limits: the largest image to accept.
-        preprocess_one: used instead of `preprocess`, for example a `Decoder`'s.
+        preprocess_one: makes the pixels of one, as a `Decoder` does.
 
     Raises:
         ImageError: as `preprocess`; the message names the input and, if there are several, the
             image.
     """
-    if preprocess_one is None:
-        preprocess_one = partial(preprocess, image_size=image_size, limits=limits)
     pixels = np.empty((len(images), image_size, image_size, 3), np.uint8)
     for index, data in enumerate(images):
         try:
