@@ -150,7 +150,7 @@ train-demo: runs/demo/features.npy ## Train the demo's model again (hours: build
 	$(RAM) train build/demo/train_head.toml
 	$(RAM) train build/demo/train_whole.toml
 	$(RAM) train build/demo/train.toml
-	$(RUN) -m demo.half_checkpoint runs/demo/training/ram.safetensors $(DEMO_CHECKPOINT)
+	$(RUN) -m demo.ready_graphs --halve runs/demo/training/ram.safetensors $(DEMO_CHECKPOINT)
 	$(RAM) evaluate build/demo/train.toml --checkpoint $(DEMO_CHECKPOINT) \
 		--thresholds build/demo/vocabulary --json build/demo/weights/figures.json
 	$(RUN) -m demo.ready_graphs

@@ -190,7 +190,7 @@ def _render(drawings: list[Drawing], size: int) -> tuple[np.ndarray, set[int]]:
 def _describe_recipe(size: int) -> str:
     """Return a checksum of all that decides the data set's contents."""
     checksum = hashlib.sha256(f"{size} {version('resvg_py')} {version('pillow')}".encode())
-    modules = ("dataset", "drawings", "emoji", "packages", "render", "splits", "vocabulary")
+    modules = ("dataset", "drawings", "emoji", "packages", "splits", "vocabulary")
     files = [Path(__file__).with_name(f"{module}.py") for module in modules]
     for file in (*files, FOLDER / "rules.toml"):
         checksum.update(file.read_bytes())

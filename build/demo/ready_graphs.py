@@ -5,9 +5,11 @@ a model repository. Of a graph's tensors those that equal a weight of the checkp
 not, are stored as that weight's name: half a megabyte of constants remains of 33. Installing fills
 the names in again, and compares each file with its SHA-256 in the manifest.
 
-After the checkpoint or the export has changed, `python -m demo.ready_graphs` makes it again.
+After the checkpoint or the export has changed, `python -m demo.ready_graphs` makes it again. With
+`--halve` it writes a checkpoint in half precision, as the demo's is: a file half as large.
 """
 
+import argparse
 import json
 import shutil
 import sys
@@ -20,9 +22,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from ram_triton.cli import guarded
-from ram_triton.errors import RepositoryError
-from ram_triton.files import sha256
+from ram_triton.cli import run_module
+from ram_triton.errors import CheckpointError, RepositoryError
+from ram_triton.files import require_writable_file, sha256, write_atomically
 from ram_triton.repository.layout import LABELS, MANIFEST
 from ram_triton.repository.repository import Repository
 from safetensors.numpy import load_file
@@ -110,6 +112,44 @@ def strip(graph: onnx.ModelProto, weights: Weights) -> None:
         part.ClearField("doc_string")
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--halve",
+        type=Path,
+        nargs=2,
+        metavar=("CHECKPOINT", "OUTPUT.safetensors"),
+        help="instead write a checkpoint's weights in half precision",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the graphs, or a checkpoint in half precision."""
+    if arguments.halve:
+        halve(*arguments.halve)
+    else:
+        make()
+
+
+def halve(source: Path, output: Path) -> None:
+    """Write a checkpoint's weights in half precision, whole or not at all.
+
+    Raises:
+        CheckpointError: it is not one, or has a weight beyond half precision's range.
+    """
+    import torch
+    from ram_triton.model.checkpoint import read_weights
+    from safetensors.torch import save_file
+
+    require_writable_file(output)
+    weights = {name: tensor.half() for name, tensor in read_weights(source).items()}
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: '{name}' is beyond half precision's range")
+    write_atomically(output, lambda unfinished: save_file(weights, unfinished))
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
 def make() -> None:
     """Build the demo's repository with PyTorch, and write the folder from it."""
     from ram_triton.build import BuildRequest, build
@@ -145,4 +185,4 @@ def _save(graph: onnx.ModelProto, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded("python -m demo.ready_graphs", make))
+    sys.exit(run_module("demo.ready_graphs", sys.modules[__name__]))

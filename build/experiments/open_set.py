@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print a table."""
     try:
-        from demo.text_encoder import embed_names
+        from demo.prepare import embed_names
     except ImportError as error:
         raise PackageError(
             f"the package {error.name} is missing: .venv/bin/pip install -e '.[train]'"

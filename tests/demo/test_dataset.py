@@ -8,10 +8,9 @@ import pytest
 pytest.importorskip("resvg_py")
 
 from demo import dataset
-from demo.drawings import find_drawings
+from demo.drawings import find_drawings, render_svg, to_pixels
 from demo.emoji import Emoji
 from demo.packages import DRAWINGS
-from demo.render import render_svg, to_pixels
 from ram_triton.errors import FileError
 
 SQUARE = '<path fill="#f00" d="M0 0H5V10H0Z"/>'

