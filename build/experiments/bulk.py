@@ -9,31 +9,61 @@ perf_analyzer for Debian 12 is in an old wheel: `pip download --no-deps tritoncl
 """
 
 import argparse
+import asyncio
+import base64
+import csv
+import io
+import json
 import os
+import random
 import re
 import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
+from PIL import Image
+from pyarrow import parquet
+from ram_client.protocol import TAG_OUTPUTS
 from ram_triton.arguments import add_repository, natural, positive
+from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
 from ram_triton.errors import LoadError
+from ram_triton.repository.layout import VOCABULARY
 from ram_triton.server import TritonServer
+from ram_triton.server.access import HEADER
+from ram_triton.server.processes import PROC, read_numbers
+from ram_triton.server_code import Vocabulary
 
-from experiments.bulk_kills import go_on_until_done, report_differences
-from experiments.bulk_rivals import other_rate
-from experiments.bulk_shards import make_shards
+from experiments.overload import MEBI, METHOD, raw_request
 
+DISTINCT = 32  # pictures; the others differ from them in a comment only
+PER_SHARD = 1000
+SEED = 5
 INTERVAL = 0.2  # seconds between two looks at a run's memory
 TENTHS = 10
-MIB = 1 << 20
+SENT_AGAIN = 16  # pictures that the other client sends in turn
+MOST = 2000  # requests of it: more say no more of a rate
+# perf_analyzer's libraries, of which the server's wheel has copies under other names.
+LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+START = 1.0  # seconds that a run takes before it tags
+SMALL_PARTS = "--shard-size=100"  # of the run that is killed: some are done between two kills
+# What a picture's neighbours in a batch may change one of its scores by, in bfloat16.
+TOLERANCE = 0.02
+# What is counted of two outputs' rows.
+WRONG = MISPLACED, FAILED, SCORES = ("missing, twice or misplaced", "other errors", "wrong scores")
+NEAR = "with other tags near their thresholds"
 
 
 @dataclass(frozen=True)
@@ -54,58 +84,44 @@ class Bulk:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
     add_repository(parser, "model repository to serve")
-    parser.add_argument("--images", type=positive, default=1000, help="images per run")
-    parser.add_argument(
-        "--size",
-        type=positive,
-        nargs=2,
-        default=[640, 480],
-        metavar=("W", "H"),
-        help="of the pictures, in pixels",
-    )
-    parser.add_argument("--concurrency", type=positive, default=8, help="requests at once")
-    parser.add_argument(
-        "--trials", type=natural, default=3, help="turns of both clients; 0 compares with the last"
-    )
-    parser.add_argument(
-        "--perf-analyzer", type=Path, help="program to compare with, instead of a closed loop"
-    )
-    parser.add_argument(
-        "--kills", type=natural, default=0, help="kills of a run whose rows are compared"
-    )
-    parser.add_argument(
-        "--folder", type=Path, help="keep what is made there (default: a temporary folder)"
-    )
+    add_pictures(parser)
+    add = parser.add_argument
+    add("--concurrency", type=positive, default=8, help="requests at once (%(default)s)")
+    add("--trials", type=positive, default=3, help="turns of both clients (%(default)s)")
+    add("--perf-analyzer", type=Path, help="program to compare with, instead of a closed loop")
+    add("--kills", type=natural, default=0, help="kills of a run whose rows are compared")
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how many pictures there are, and how large."""
+    add = parser.add_argument
+    add("--images", type=positive, default=1000, help="per run (%(default)s)")
+    size = [640, 480]
+    add("--size", type=positive, nargs=2, default=size, metavar=("W", "H"), help="in pixels")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print; 1 if a run that was killed has other rows than one that was not."""
-    if arguments.folder:
-        return measure(arguments.folder, arguments)
-    with tempfile.TemporaryDirectory(prefix="ram-bulk-") as folder:
-        return measure(Path(folder), arguments)
-
-
-def measure(folder: Path, arguments: argparse.Namespace) -> int:
-    """The same with a folder for the pictures and the rows."""
-    shards = make_shards(folder / "shards", arguments.images, arguments.size)
-    output = folder / "uninterrupted"
-    with TritonServer(arguments.repository) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="ram-bulk-") as temporary,
+        TritonServer(arguments.repository) as server,
+    ):
+        folder = Path(temporary)
+        shards = make_shards(folder / "shards", arguments.images, arguments.size)
+        done, killed = folder / "uninterrupted", folder / "killed"
+        sent = list(map(str, shards))
+        to = ["--server", server.grpc, f"--concurrency={arguments.concurrency}", "-o"]
         rates, runs = [], []
         for _ in range(arguments.trials):
             rates.append(other_rate(server, shards, folder, arguments))
-            shutil.rmtree(output, ignore_errors=True)
-            runs.append(tag(command(server, shards, output, arguments.concurrency)))
-        if runs:
-            report(rates, runs, arguments)
+            shutil.rmtree(done, ignore_errors=True)
+            runs.append(tag([*sent, *to, str(done)]))
+        report(rates, runs, arguments)
         if not arguments.kills:
             return 0
-        rate = runs[-1].rate if runs else other_rate(server, shards, folder, arguments)
-        killed = folder / "killed"
-        shutil.rmtree(killed, ignore_errors=True)
-        line = command(server, shards, killed, arguments.concurrency)
-        go_on_until_done(line, arguments.kills, arguments.images / rate)
-        return int(not report_differences(output, killed, arguments.repository))
+        line = command([*sent, *to, str(killed), SMALL_PARTS])
+        go_on_until_done(line, arguments.kills, arguments.images / runs[-1].rate)
+        return int(not report_differences(done, killed, arguments.repository))
 
 
 def report(rates: list[float], runs: list[Bulk], arguments: argparse.Namespace) -> None:
@@ -119,33 +135,88 @@ def report(rates: list[float], runs: list[Bulk], arguments: argparse.Namespace) 
     milliseconds = [run.milliseconds for run in runs]
     print(f"its processor time after its start, ms per image: {_listed(milliseconds)}")
     print(f"its peak memory, MiB: {_listed([max(run.memory) for run in runs])}")
-    print(f"its memory in tenths of the last run, MiB: {_listed(in_tenths(runs[-1].memory))}")
+    parts = np.array_split(runs[-1].memory, min(TENTHS, len(runs[-1].memory)))
+    tenths = _listed([float(part.mean()) for part in parts])
+    print(f"its memory in tenths of the last run, MiB: {tenths}")
 
 
-def command(server: TritonServer, shards: list[Path], output: Path, concurrency: int) -> list[str]:
+def _listed(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def make_shards(folder: Path, images: int, size: Sequence[int]) -> list[Path]:
+    """Write webdataset shards of JPEGs into a new folder; returns their paths."""
+    folder.mkdir()
+    shards = [folder / f"{first:07}.tar" for first in range(0, images, PER_SHARD)]
+    numbers = iter(range(images))
+    pictures = _pictures(size)
+    for path in shards:
+        with tarfile.open(path, "w") as shard:
+            for number in islice(numbers, PER_SHARD):
+                picture = pictures[number % DISTINCT]
+                comment = b"\xff\xfe\x00\x12" + f"{number:016}".encode()
+                member = tarfile.TarInfo(f"{number:07}.jpg")
+                member.size = len(picture) + len(comment)
+                shard.addfile(member, io.BytesIO(picture[:2] + comment + picture[2:]))
+    kilobytes = statistics.mean(map(len, pictures)) / 1000
+    print(f"{images} pictures, {size[0]} x {size[1]} pixels, {kilobytes:.3g} kB on average")
+    return shards
+
+
+def _pictures(size: Sequence[int]) -> list[bytes]:
+    """JPEGs of smooth colours and noise, about as large as photographs of their size."""
+    generator = np.random.default_rng(SEED)
+    found = []
+    for _ in range(DISTINCT):
+        coarse = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((size[0], size[1]), Image.Resampling.BICUBIC), np.int16)
+        noise = generator.integers(-14, 15, smooth.shape)
+        picture = Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8))
+        found.append(encode(picture, "JPEG", quality=88))
+    return found
+
+
+def read_images(shards: Sequence[Path]) -> Iterator[bytes]:
+    """Yield the encoded images of shards, in order."""
+    for path in shards:
+        with tarfile.open(path) as shard:
+            for member in shard:
+                if file := shard.extractfile(member):
+                    yield file.read()
+
+
+def command(arguments: list[str]) -> list[str]:
     """Return the command line of a run."""
-    program = [sys.executable, "-m", "ram_bulk", *map(str, shards)]
-    return [*program, "--server", server.grpc, "-o", str(output), f"--concurrency={concurrency}"]
+    return [sys.executable, "-m", "ram_bulk", *arguments]
 
 
-def tag(line: list[str]) -> Bulk:
-    """Run ram-bulk to its end, and once more, when nothing is left."""
-    memory: list[float] = []
-    printed, seconds = _run(line, memory)
-    found = re.search(r"([\d,]+) now, in [\d.]+ s: ([\d.]+) images/s", printed)
+def read_rate(printed: str) -> tuple[int, float, float]:
+    """Return how many images a run tagged, in how many seconds, and how many per second.
+
+    Raises:
+        LoadError: it printed something else.
+    """
+    found = re.search(r"([\d,]+) now, in ([\d.]+) s: ([\d.]+) images/s", printed)
     if not found:
         raise LoadError(f"ram-bulk: {printed}")
-    _, start = _run(line, [])
-    images = int(found[1].replace(",", ""))
-    return Bulk(float(found[2]), 1000 * (seconds - start) / images, memory)
+    return int(found[1].replace(",", "")), float(found[2]), float(found[3])
 
 
-def _run(line: list[str], memory: list[float]) -> tuple[str, float]:
-    """Run a command; return what it printed and its processor time, and list its memory, MiB."""
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+def tag(arguments: list[str]) -> Bulk:
+    """Run ram-bulk to its end, and once more, when nothing is left."""
+    memory: list[float] = []
+    printed, seconds = _run(arguments, memory)
+    images, _, rate = read_rate(printed)
+    _, start = _run(arguments, [])
+    return Bulk(rate, 1000 * (seconds - start) / images, memory)
+
+
+def _run(arguments: list[str], memory: list[float]) -> tuple[str, float]:
+    """Run it; return what it printed and its processor time, and list its memory, MiB."""
+    with subprocess.Popen(command(arguments), stdout=subprocess.PIPE, text=True) as process:
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            if used := _memory(process.pid):
-                memory.append(used)
+            if used := read_numbers(PROC / str(process.pid) / "status").get("VmRSS"):
+                memory.append(used / MEBI)
             time.sleep(INTERVAL)
         _, status, usage = ended
         process.returncode = status
@@ -156,21 +227,121 @@ def _run(line: list[str], memory: list[float]) -> tuple[str, float]:
     return printed, usage.ru_utime + usage.ru_stime
 
 
-def _memory(process: int) -> float:
-    """Return what a process has in memory, MiB; 0 if it has ended."""
-    pages = Path(f"/proc/{process}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE") / MIB
+def other_rate(
+    server: TritonServer, shards: list[Path], folder: Path, arguments: argparse.Namespace
+) -> float:
+    """Images per second that the other client reaches with the same images.
+
+    folder: for files of perf_analyzer's.
+    """
+    count = min(arguments.images, MOST)
+    images = list(islice(read_images(shards), SENT_AGAIN))
+    if not arguments.perf_analyzer:
+        return asyncio.run(closed_loop(server.grpc, images, count, arguments.concurrency))
+    libraries = next(Path(sys.prefix).glob("lib/python3*/site-packages/nvidia_pytriton.libs"))
+    for name, pattern in LIBRARIES.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(next(libraries.glob(pattern)))
+    data = [
+        {"image": {"b64": base64.b64encode(len(i).to_bytes(4, "little") + i).decode()}}
+        for i in images
+    ]
+    (folder / "images.json").write_text(json.dumps({"data": data}))
+    figures = folder / "perf_analyzer.csv"
+    figures.unlink(missing_ok=True)
+    done = subprocess.run(
+        [
+            *(arguments.perf_analyzer.resolve(), "-m", "ram", "-u", server.grpc, "-i", "grpc"),
+            *("--concurrency-range", str(arguments.concurrency)),
+            *("--input-data", folder / "images.json", "-f", figures),
+            *("--request-count", str(count)),
+            *("-H", f"triton-grpc-protocol-{HEADER}:{server.key}"),
+        ],
+        env=os.environ | {"LD_LIBRARY_PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not figures.exists():
+        raise LoadError(f"perf_analyzer: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+    with figures.open(newline="") as lines:
+        return float(next(csv.DictReader(lines))["Inferences/Second"])
 
 
-def in_tenths(values: list[float]) -> list[float]:
-    """Return the mean of each tenth; the values themselves if there are no more than ten."""
-    if len(values) <= TENTHS:
-        return values
-    return [float(part.mean()) for part in np.array_split(values, TENTHS)]
+async def closed_loop(address: str, images: list[bytes], count: int, concurrency: int) -> float:
+    """Images per second of requests that were made before, and whose answers nobody reads."""
+    requests = [raw_request(image, TAG_OUTPUTS) for image in images]
+    left = iter(range(count))
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(METHOD)
+
+        async def use() -> None:
+            for number in left:
+                await call(requests[number % len(requests)])
+
+        await call(requests[0])
+        began = time.perf_counter()
+        await asyncio.gather(*(use() for _ in range(concurrency)))
+    return count / (time.perf_counter() - began)
 
 
-def _listed(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.3g}" for value in values)
+def go_on_until_done(line: list[str], kills: int, seconds: float) -> None:
+    """Start a run again and again, killed at random moments, and at last let it end.
+
+    Args:
+        line: its command line.
+        kills: how many times.
+        seconds: that it takes if it is not killed; the moments are spread over all of it.
+    """
+    chance = random.Random(SEED)
+    met = 0
+    for _ in range(kills):
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=START + chance.uniform(0, 2 * seconds / kills))
+        except subprocess.TimeoutExpired:
+            met += 1
+        process.kill()
+        process.wait()
+    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True)
+    print(f"killed {met} times, then: {done.stdout.splitlines()[0]}")
+
+
+def report_differences(before: Path, after: Path, repository: Path) -> bool:
+    """Compare two outputs row by row, and print what differs; whether nothing does that should not.
+
+    A tag may be in one of them only if its score is within TOLERANCE of its threshold: the same
+    picture was in batches with others.
+    """
+    thresholds = Vocabulary.load(repository / VOCABULARY).thresholds
+    found = Counter(dict.fromkeys(("rows", *WRONG, NEAR), 0))
+    largest = 0.0
+    for wanted, row in zip_longest(_rows(before), _rows(after)):
+        found["rows"] += 1
+        if wanted is None or row is None or wanted["key"] != row["key"]:
+            found[MISPLACED] += 1
+            continue
+        found[FAILED] += wanted["error"] != row["error"]
+        scores, others = (
+            dict(zip(each["ids"] or (), each["scores"] or (), strict=True))
+            for each in (wanted, row)
+        )
+        found[NEAR] += scores.keys() != others.keys()
+        for tag in scores.keys() | others.keys():
+            threshold = float(thresholds[tag])
+            difference = abs(scores.get(tag, threshold) - others.get(tag, threshold))
+            largest = max(largest, difference)
+            found[SCORES] += difference > TOLERANCE
+    print(", ".join(f"{count} {name}" for name, count in found.items()))
+    print(f"largest difference of a score: {largest:.3g}")
+    return not any(found[name] for name in WRONG)
+
+
+def _rows(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.parquet")):
+        columns = ["key", "ids", "scores", "error"]
+        # Not read_table: its threads abort the process at its end, now and then (pyarrow 25.0).
+        yield from parquet.ParquetFile(path).read(columns).to_pylist()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Build and serve a RAM of full size, and print what each step takes in time and memory.
 
 The weights are noise: the sizes are those of published checkpoints, the tags mean nothing. `make
-bench` measures how fast the result is.
+bench` measures how fast the result is: --write writes the checkpoint alone, to try sizes with.
 """
 
 import argparse
@@ -17,11 +17,14 @@ from time import perf_counter
 from ram_triton.bench.machine import cores, peak_memory, processor
 from ram_triton.cli import run_module
 from ram_triton.errors import BenchmarkError
-from ram_triton.model.variant import BACKBONES
+from ram_triton.model.checkpoint import random_model, save_model
+from ram_triton.model.variant import BACKBONES, published_variant
 from ram_triton.repository.repository import Repository
 from ram_triton.server import TritonServer
 from ram_triton.steps import GIGABYTE, Step
+from ram_triton.vocabulary.tag_lists import write_names
 
+CHECKPOINT = "ram.pth"
 NUM_TAGS = 4585
 
 
@@ -29,11 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     add("--backbone", choices=BACKBONES, default="swin_l", help="default: %(default)s")
-    add("--image-size", choices=("224", "384"), default="384", help="default: %(default)s")
+    add("--image-size", type=int, choices=(224, 384), default=384, help="default: %(default)s")
+    add("--write", type=Path, metavar="DIR", help="only write the checkpoint and its tag lists")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the steps in a temporary folder, and print a table."""
+    """Run the steps in a temporary folder, and print a table; or only write the checkpoint."""
+    if arguments.write:
+        write(arguments.backbone, arguments.image_size, arguments.write)
+        return
     print(
         f"{arguments.backbone} at {arguments.image_size} px, {NUM_TAGS} tags, on "
         f"{cores()} cores of {processor()}"
@@ -45,15 +52,23 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"| {step.step} | {step.seconds:.1f} s | {memory} |", flush=True)
 
 
-def measure(backbone: str, image_size: str, folder: Path) -> Iterator[Step]:
+def write(backbone: str, image_size: int, folder: Path) -> None:
+    """Write a checkpoint of noise, and tag lists for it with names that are numbers."""
+    variant = published_variant(backbone, image_size, NUM_TAGS)
+    save_model(random_model(variant), folder / CHECKPOINT)
+    tags, tags_zh = ([f"{word} {number}" for number in range(NUM_TAGS)] for word in ("tag", "标签"))
+    write_names(tags, tags_zh, folder)
+    print(f"{folder / CHECKPOINT}: {variant}, weights are noise")
+
+
+def measure(backbone: str, image_size: int, folder: Path) -> Iterator[Step]:
     """Write a checkpoint, build it and serve it; yields what each step takes."""
     shape = "--backbone", backbone, "--image-size", image_size
-    checkpoint, repository = folder / "ram.pth", folder / "models"
-    tags = "--tags", NUM_TAGS, "--vocabulary", folder
     yield measure_program(
-        "write a checkpoint of noise", "experiments.random_checkpoint", *shape, *tags, checkpoint
+        "write a checkpoint of noise", "experiments.full_size", *shape, "--write", folder
     )
-    files = "--checkpoint", checkpoint, "--vocabulary", folder, "--repository", repository
+    repository = folder / "models"
+    files = "--checkpoint", folder / CHECKPOINT, "--vocabulary", folder, "--repository", repository
     yield from measure_build(*shape, *files, repository=repository)
     start = perf_counter()
     with TritonServer(repository) as server:

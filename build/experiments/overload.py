@@ -13,11 +13,11 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from io import BytesIO
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ import grpc
 import numpy as np
 from PIL import Image
 from ram_triton.arguments import add_repository, not_negative, positive
+from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
 from ram_triton.errors import LoadError
 from ram_triton.repository.layout import DEMO_IMAGES
@@ -56,8 +57,8 @@ class Capacity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Load:
-    """What became of the requests of one rate.
+class Overload:
+    """What became of the requests of one rate, beside the capacity.
 
     Attributes:
         factor: of the capacity, at which requests arrived.
@@ -71,6 +72,8 @@ class Load:
             before the load.
         memory: MiB that all processes had more than before, at the most and 5 s after the end.
         generator: processor seconds per second that sending took.
+        share: the goodput's, of the capacity.
+        share_of_left: the goodput's, of the capacity of the cores that the generator left.
     """
 
     factor: float
@@ -83,19 +86,8 @@ class Load:
     recovery: float
     memory: tuple[float, float]
     generator: float
-
-
-@dataclass(frozen=True)
-class Overload(Load):
-    """A load beside the capacity.
-
-    Attributes:
-        share: the goodput's, of the capacity.
-        share_of_left: the goodput's, of the capacity of the cores that the generator left.
-    """
-
-    share: float
-    share_of_left: float
+    share: float = math.nan
+    share_of_left: float = math.nan
 
     def missed(self) -> list[str]:
         """Return the marks that were not reached."""
@@ -147,7 +139,9 @@ class Generator:
 
     def __init__(self, server: TritonServer) -> None:
         self._server = server
-        self._request = _request().SerializeToString()
+        with Image.open(DEMO_IMAGES / "apple.png") as picture:
+            jpeg = encode(picture.convert("RGB").resize(SIZE), "JPEG", quality=88)
+        self._request = raw_request(jpeg, ("logits", "tags", "scores"))
         self._alone: np.ndarray | None = None
 
     async def overload(self, arguments: argparse.Namespace) -> list[Overload]:
@@ -171,9 +165,7 @@ class Generator:
                 after = await self._capacity(arguments.calibration)
                 rate, own = ((a + b) / 2 for a, b in zip(before, after, strict=True))
                 left = rate * (CORES - load.generator) / (CORES - own)
-                result = Overload(
-                    **vars(load), share=load.goodput / rate, share_of_left=load.goodput / left
-                )
+                result = replace(load, share=load.goodput / rate, share_of_left=load.goodput / left)
                 before = after
                 found.append(result)
                 print(_row(result), flush=True)
@@ -219,7 +211,7 @@ class Generator:
 
     async def _open_loop(
         self, factor: float, capacity: float, seconds: float, normal: float
-    ) -> Load:
+    ) -> Overload:
         rate = factor * capacity
         memory = before = self._memory()
         results: list[tuple[float, str]] = []
@@ -247,7 +239,7 @@ class Generator:
         while running:
             await asyncio.sleep(0.1)
         await asyncio.sleep(max(0.0, end + GIVEN_BACK - time.perf_counter()))
-        return Load(
+        return Overload(
             factor=factor,
             rate=rate,
             sent=sent,
@@ -279,18 +271,14 @@ class Generator:
         return found / MEBI
 
 
-def _request() -> pb.ModelInferRequest:
-    """Return a request with one JPEG, for its tags, scores and logits."""
-    buffer = BytesIO()
-    with Image.open(DEMO_IMAGES / "apple.png") as picture:
-        picture.convert("RGB").resize(SIZE).save(buffer, "JPEG", quality=88)
-    jpeg = buffer.getvalue()
+def raw_request(image: bytes, outputs: Iterable[str]) -> bytes:
+    """Return a request to `ram` with one encoded image, as it is sent to METHOD."""
     request = pb.ModelInferRequest(model_name="ram")
     request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
-    request.raw_input_contents.append(len(jpeg).to_bytes(4, "little") + jpeg)
-    for name in ("logits", "tags", "scores"):
+    request.raw_input_contents.append(len(image).to_bytes(4, "little") + image)
+    for name in outputs:
         request.outputs.add(name=name)
-    return request
+    return request.SerializeToString()
 
 
 def _percentiles(values: Iterable[float]) -> tuple[float, float]:
@@ -312,6 +300,4 @@ def _row(result: Overload) -> str:
 
 
 if __name__ == "__main__":
-    import sys
-
     sys.exit(run_module("experiments.overload", sys.modules[__name__]))

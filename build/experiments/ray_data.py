@@ -10,7 +10,6 @@ It needs Ray, as pyproject.toml pins it: `pip install --constraint build/constra
 import argparse
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from ram_triton.errors import BenchmarkError
 from ram_triton.ray import EngineTagger
 from ram_triton.server import TritonServer
 
-from experiments.bulk_shards import make_shards, read_images
+from experiments.bulk import add_pictures, command, make_shards, read_images, read_rate
 
 BATCH = 16  # images, of each file too
 BLOCK = 2 << 20  # bytes that Ray gives to a worker: its own 128 MiB would be all of a short turn
@@ -55,10 +54,7 @@ Way = Callable[[Path], Turn]  # tags a folder of parquet
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
     add_repository(parser, "model repository to serve, and to run")
-    parser.add_argument("--images", type=positive, default=1000, help="per turn (%(default)s)")
-    parser.add_argument(
-        "--size", type=positive, nargs=2, default=[640, 480], metavar=("W", "H"), help="in pixels"
-    )
+    add_pictures(parser)
     parser.add_argument("--rounds", type=positive, default=3, help="turns of each (%(default)s)")
 
 
@@ -119,17 +115,13 @@ def ram_bulk(server: TritonServer) -> Way:
 
     def tag(images: Path) -> Turn:
         output = images.with_name("output")
-        line = [sys.executable, "-m", "ram_bulk", images, "-o", output, "--server", server.grpc]
+        line = command([str(images), "-o", str(output), "--server", server.grpc])
         begin = time.time()
-        done = subprocess.run(
-            list(map(str, line)), stdout=subprocess.PIPE, text=True, check=True, timeout=600
-        )
+        done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
         taken = time.time() - begin
         shutil.rmtree(output)
-        found = re.search(r"in ([\d.]+) s: ([\d.]+) images/s", done.stdout)
-        if not found:
-            raise BenchmarkError(f"ram-bulk: {done.stdout}")
-        return Turn(taken - float(found[1]), float(found[2]))
+        _, seconds, rate = read_rate(done.stdout)
+        return Turn(taken - seconds, rate)
 
     return tag
 

@@ -45,6 +45,6 @@ def test_a_published_shape_builds_and_is_served_as_pytorch_computes_it(
 
 
 def test_a_build_of_full_size_stays_below_6_gigabytes(tmp_path):
-    *steps, server = measure("swin_l", "384", tmp_path)
+    *steps, server = measure("swin_l", 384, tmp_path)
     assert max(step.peak_bytes for step in steps) < MOST_MEMORY
     assert server.peak_bytes < MOST_MEMORY
