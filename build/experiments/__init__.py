@@ -9,7 +9,7 @@
 | `fuzz_images` | none: it feeds the preprocessor damaged files, of the corpus in `image_files` |
 | `gpu` | none yet: TensorRT beside PyTorch; part of `make test-gpu`, for docs/gpu.md |
 | `head_cost` | docs/vocabularies.md, what labels cost; docs/performance.md, heat maps |
-| `heat_maps` | docs/where.md, how good it is: its maps are made in `attention`, its pictures in `scenes` |
+| `heat_maps` | docs/where.md, how good it is; the ways to make maps are in `attention` |
 | `image_corpora` | docs/images.md, public test pictures beside libvips and ImageMagick |
 | `image_limits` | docs/images.md, what the largest pictures take |
 | `int8` | docs/performance.md, precision on a CPU |

@@ -85,17 +85,8 @@ def ways_of_head(model: RAM) -> dict[str, Way]:
     ways: dict[str, Way] = {"as served: layer 1, heads' attention × norm of their values": served}
     layers = range(model.variant.num_layers)
     for number in layers:
-        name = f"layer {number + 1}"
-        ways |= {
-            f"{name}, mean of heads": partial(mean_of_heads, layer=number),
-            f"{name}, mean of heads, each without the mean token": partial(own_means, layer=number),
-            f"{name}, strongest of heads": partial(strongest_of_heads, layer=number),
-            f"{name}, mean of heads, less that of all tags": partial(less_all_tags, layer=number),
-            f"{name}, norm of what is added to the query": partial(weighed_values, layer=number),
-            f"{name}, mean of heads, rolled out": partial(rolled_out, layer=number),
-        }
-        for head in range(model.variant.attention_heads):
-            ways[f"{name}, head {head + 1}"] = partial(one_head, layer=number, head=head)
+        for name, way in ways_of_layer(number, model.variant.attention_heads).items():
+            ways[f"layer {number + 1}, {name}"] = way
     if len(layers) > 1:
         ways["all layers, rolled out"] = rolled_out_layers
     return ways
@@ -107,33 +98,33 @@ def served(seen: Seen) -> Tensor:
     return KnownMaps(seen.model)(seen.embeds, ids)[0].flatten(1)
 
 
-def mean_of_heads(seen: Seen, layer: int) -> Tensor:
-    """Return the heads' mean attention."""
-    return seen.layers[layer].mean(0)[:, 1:]
+def ways_of_layer(layer: int, heads: int) -> dict[str, Way]:
+    """Return what can be made of one layer's attention."""
+
+    def patches(seen: Seen) -> Tensor:  # (heads, tags, tokens)
+        return seen.layers[layer][..., 1:]
+
+    def less_all_tags(seen: Seen) -> Tensor:  # what a tag looks at more than others do on average
+        everyone = shares(seen.attention(slice(None))[layer][..., 1:].mean(0)).mean(0)
+        return (shares(patches(seen).mean(0)) - everyone).clamp(min=TINY)
+
+    def one_head(seen: Seen, head: int) -> Tensor:
+        return patches(seen)[head]
+
+    return {
+        "mean of heads": lambda seen: patches(seen).mean(0),
+        "mean of heads, each without the mean token": lambda seen: shares(patches(seen)).mean(0),
+        "strongest of heads": lambda seen: patches(seen).amax(0),
+        "mean of heads, less that of all tags": less_all_tags,
+        "norm of what is added to the query": partial(weighed_values, layer=layer),
+        "mean of heads, rolled out": lambda seen: rolled_out(seen, patches(seen).mean(0)),
+        **{f"head {head + 1}": partial(one_head, head=head) for head in range(heads)},
+    }
 
 
-def own_means(seen: Seen, layer: int) -> Tensor:
-    """Return the heads' mean attention if each sees the patches alone."""
-    patches = seen.layers[layer][..., 1:]
-    return (patches / patches.sum(-1, keepdim=True)).mean(0)
-
-
-def strongest_of_heads(seen: Seen, layer: int) -> Tensor:
-    """Return each token's highest attention of any head."""
-    return seen.layers[layer].amax(0)[:, 1:]
-
-
-def one_head(seen: Seen, layer: int, head: int) -> Tensor:
-    """Return the attention of a single head."""
-    return seen.layers[layer][head, :, 1:]
-
-
-def less_all_tags(seen: Seen, layer: int) -> Tensor:
-    """Return what a tag looks at more than the vocabulary does on average."""
-    everyone = seen.attention(slice(None))[layer].mean(0)[:, 1:]
-    everyone = (everyone / everyone.sum(-1, keepdim=True)).mean(0)
-    own = mean_of_heads(seen, layer)
-    return (own / own.sum(-1, keepdim=True) - everyone).clamp(min=TINY)
+def shares(weights: Tensor) -> Tensor:
+    """Return weights divided by their sum over the tokens."""
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def weighed_values(seen: Seen, layer: int) -> Tensor:
@@ -146,9 +137,8 @@ def weighed_values(seen: Seen, layer: int) -> Tensor:
     return added.norm(dim=-1)[:, 1:]
 
 
-def rolled_out(seen: Seen, layer: int) -> Tensor:
+def rolled_out(seen: Seen, weights: Tensor) -> Tensor:
     """Follow the attention through the encoder's last stage (Abnar and Zuidema 2020)."""
-    weights = mean_of_heads(seen, layer)
     for block in reversed(seen.last_stage):
         weights = (weights + weights @ block.mean(0)) / 2  # half of each token passes by
     return weights

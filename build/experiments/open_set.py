@@ -23,7 +23,8 @@ from ram_triton.model.ram import RAM
 from ram_triton.training.data import Images
 from ram_triton.training.evaluate import mean_average_precision
 
-ROOT = Path(__file__).resolve().parents[2]
+from experiments.heat_maps import DATA, WEIGHTS
+
 SPLITS = {
     TEST_UNSEEN: "concepts that training never showed",
     TEST_SEEN: "concepts that it showed under other tags",
@@ -33,11 +34,9 @@ BATCH = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    weights = ROOT / "build" / "demo" / "weights" / "ram_demo.safetensors"
-    data = ROOT / "runs" / "demo" / "data"
     add = parser.add_argument
-    add("--checkpoint", type=Path, default=weights, metavar="FILE", help="(default: the demo's)")
-    add("--data", type=Path, default=data, metavar="DIR", help="(default: %(default)s)")
+    add("--checkpoint", type=Path, default=WEIGHTS, metavar="FILE", help="(default: the demo's)")
+    add("--data", type=Path, default=DATA, metavar="DIR", help="(default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from experiments import heat_maps
-from experiments.scenes import BACKGROUNDS, annotated, box_mask, find_place, make_background
+from experiments.heat_maps import BACKGROUNDS, annotated, box_mask, find_place, make_background
 from PIL import Image
 from ram_triton.cli import run_module
 from support.pipeline import PICTURES
@@ -87,9 +87,8 @@ def test_small_boxes_have_a_pixel_at_least_and_stay_in_the_picture():
 
 
 def measured(weights, mask):
-    figures = heat_maps.Figures()
-    figures.add(weights.astype(np.float32), mask)
-    return dict(zip(heat_maps.COLUMNS, figures.means(), strict=True))
+    figures = heat_maps.judge(weights.astype(np.float32), mask)
+    return dict(zip(heat_maps.COLUMNS, figures, strict=True))
 
 
 def test_a_map_at_the_thing_gets_good_figures_and_one_elsewhere_bad_ones():
