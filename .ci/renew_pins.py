@@ -52,15 +52,10 @@ def main() -> int:
     return 0
 
 
-def resolve(extras: tuple[str, ...], python: str, constraints: Path | None = None) -> str:
-    """Return the versions that pip would install for some extras, a `name==version` per line."""
-    return _uv(extras, python, constraints)
-
-
 def download(extra: str, constraints: Path, folder: Path) -> tuple[int, int]:
     """Return how many MB an extra downloads with PyTorch's CPU build and with its CUDA build."""
     lock = folder / f"pylock.{extra}.toml"
-    _uv((extra,), PYTHONS[0], constraints, "--format=pylock.toml", f"--output-file={lock}")
+    resolve((extra,), PYTHONS[0], constraints, "--format=pylock.toml", f"--output-file={lock}")
     with lock.open("rb") as file:
         packages = tomllib.load(file)["packages"]
     sizes = {
@@ -76,7 +71,10 @@ def download(extra: str, constraints: Path, folder: Path) -> tuple[int, int]:
     return round(with_cpu), round(total)
 
 
-def _uv(extras: tuple[str, ...], python: str, constraints: Path | None, *arguments: str) -> str:
+def resolve(
+    extras: tuple[str, ...], python: str, constraints: Path | None = None, *arguments: str
+) -> str:
+    """Return the versions that pip would install for some extras, a `name==version` per line."""
     command = [
         str(Path(sys.executable).with_name("uv")),
         *("pip", "compile", "--quiet", "--no-annotate", "--no-header"),

@@ -19,6 +19,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from ram_triton.arguments import positive
 from ram_triton.cli import run_module
 from ram_triton.files import write_atomically
+from ram_triton.repository.layout import PROJECT
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.templates import read_templates
 from ram_triton.training.optimise import choose_precision
@@ -28,7 +29,6 @@ from demo.dataset import load_dataset, make_dataset
 from demo.splits import TRAIN
 from demo.vocabulary import read_tags
 
-ROOT = Path(__file__).resolve().parents[2]
 # Many sentences, as in RAM's paper for photos: their mean is closer to the thing than to other
 # meanings of the word.
 TEMPLATES = Path(__file__).with_name("templates.txt")
@@ -39,7 +39,7 @@ BATCH = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
-    add("--output", type=Path, default=ROOT / "runs" / "demo", metavar="DIR")
+    add("--output", type=Path, default=PROJECT / "runs" / "demo", metavar="DIR")
     add("--image-size", type=positive, default=112, metavar="PIXELS", help="of the drawings")
     add("--image-width", type=positive, default=192, metavar="N", help="of the features")
 

@@ -31,25 +31,16 @@ Frame = npt.NDArray[np.uint8]
 SIZES = ((640, 480), (1920, 1080))
 CONCURRENCY = 8
 PNG, JPEG, PIXELS = "PNG", f"JPEG, quality {QUALITY}", "pixels"
-HEAD = (
-    "frame",
-    "sent as",
-    "kB",
-    "images/s",
-    "times PNG's",
-    "client's processor time per image, ms",
-)
+CLIENT = "client's processor time per image, ms"
+HEAD = ("frame", "sent as", "kB", "images/s", "times PNG's", CLIENT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_repository(parser, "model repository to serve")
-    parser.add_argument(
-        "--rounds", type=positive, default=5, help="rounds per way (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--images", type=positive, default=24, help="images per round (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--rounds", type=positive, default=5, help="rounds per way (default: %(default)s)")
+    add("--images", type=positive, default=24, help="images per round (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -90,15 +81,8 @@ def measure(client: RamClient, frame: Frame, rounds: int, images: int) -> list[t
     found = {way: Measurement(tuple(values)) for way, values in rates.items()}
     name = f"{frame.shape[1]} x {frame.shape[0]}"
     return [
-        (
-            name,
-            way,
-            round(sent[way] / 1000),
-            found[way],
-            found[way].over(found[PNG]),
-            Measurement(tuple(costs[way])),
-        )
-        for way in ways
+        (name, way, round(sent[way] / 1000), rate, rate.over(found[PNG]), Measurement(tuple(cost)))
+        for (way, rate), cost in zip(found.items(), costs.values(), strict=True)
     ]
 
 

@@ -47,14 +47,11 @@ class Outcome:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("folder", type=Path, nargs="?", help="folder of files to mutate too")
-    parser.add_argument(
-        "--seconds", type=positive, default=60, help="how long (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the mutations (default: %(default)s)"
-    )
-    parser.add_argument("--keep", type=Path, help="folder for what is found")
+    add = parser.add_argument
+    add("folder", type=Path, nargs="?", help="folder of files to mutate too")
+    add("--seconds", type=positive, default=60, help="how long (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the mutations (default: %(default)s)")
+    add("--keep", type=Path, help="folder for what is found")
 
 
 def run(arguments: argparse.Namespace) -> None:

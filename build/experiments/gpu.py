@@ -52,6 +52,7 @@ OPENVINO = "openvino"
 ENGINES = (TENSORRT, RTX, OPENVINO)
 TITLES = {TENSORRT: "TensorRT", RTX: "TensorRT-RTX"}
 PARTS = ("encoder", "head", "both")
+SIZES = ("swin_l", 384, 4585)  # of a random model: backbone, pixels, tags
 BATCHES = (1, 2, 4, 8, 16, 32)
 
 
@@ -64,10 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: tensorrt, or tensorrt_rtx if that is missing. openvino tries this script "
         "on the processor, in float32 on both sides: no figures of a GPU",
     )
-    add("--checkpoint", type=Path, metavar="FILE", help="default: random, of the sizes below")
-    add("--backbone", choices=BACKBONES, default="swin_l")
-    add("--image-size", type=int, choices=(224, 384), default=384)
-    add("--tags", type=positive, default=4585)
+    add("--checkpoint", type=Path, metavar="FILE", help="default: random, of RAM's own size")
     add("--precision", choices=HALVES, default="float16", help="default: %(default)s")
     add(
         "--batches",
@@ -77,7 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="default: 1 2 4 8 16 32",
     )
-    add("--images", type=Path, default=DEMO_IMAGES, metavar="DIR")
     add("--repeats", type=positive, default=7, help="rounds (default: %(default)s)")
     add(
         "--seconds",
@@ -152,13 +149,10 @@ def run(arguments: argparse.Namespace) -> None:
     engine = arguments.engine or choose_engine()
     on_gpu = engine != OPENVINO
     where = first_gpu().name if on_gpu else processor()
-    if arguments.checkpoint:
-        model = load_model(arguments.checkpoint)
-    else:
-        sizes = arguments.backbone, arguments.image_size, arguments.tags
-        model = random_model(published_variant(*sizes))
+    own = arguments.checkpoint
+    model = load_model(own) if own else random_model(published_variant(*SIZES))
     variant = str(model.variant)
-    pictures = np.concatenate(list(picture_batches(arguments.images, model.variant.image_size)))
+    pictures = np.concatenate(list(picture_batches(DEMO_IMAGES, model.variant.image_size)))
     expected = tag_all(torch_tagger(model), np.split(pictures, len(pictures)))
     with tempfile.TemporaryDirectory() as folder:
         fast = make_engine(engine, model, arguments.precision, Path(folder))

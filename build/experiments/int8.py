@@ -1,14 +1,13 @@
 """Compare INT8 on the CPU with float32 and bfloat16: its speed, and the quality of its tags.
 
-Graphs are exported as `make model` does, and NNCF quantises them by pictures that calibrate. With
-`--config`, the file that the model was trained by, their tags are compared with the right ones of a
-test split.
+Graphs are exported as `make model` does, and NNCF quantises them by pictures that calibrate: the
+demo's, or some that it trained on with `--config`, the file that the model was trained by. With it
+their tags are compared with the right ones of the split `test_seen` too.
 """
 
 import argparse
 import sys
 import tempfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.layout import DEMO_IMAGES, ENCODER, HEAD
-from ram_triton.training.config import Config, read_config
+from ram_triton.training.config import read_config
 from ram_triton.training.data import Images
 from ram_triton.training.evaluate import (
     best_thresholds,
@@ -47,6 +46,9 @@ from ram_triton.vocabulary.tag_lists import read_vocabulary
 from torch import Tensor
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
+SPLIT = "test_seen"  # that is tested on
+CALIBRATING = 128  # pictures at most
+BATCHES = (1, 8)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,35 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="FILE")
     add("--config", type=Path, metavar="FILE.toml", help="the training's settings, for its splits")
-    add(
-        "--split",
-        default="test_seen",
-        metavar="NAME",
-        help="split to test on (default: %(default)s)",
-    )
-    add(
-        "--images",
-        type=Path,
-        default=DEMO_IMAGES,
-        metavar="DIR",
-        help="pictures that calibrate (default: with --config some that it trained on, else the "
-        "demo's)",
-    )
-    add(
-        "--calibrate",
-        type=positive,
-        default=128,
-        metavar="COUNT",
-        help="how many pictures calibrate at most (default: %(default)s)",
-    )
-    add(
-        "--batches",
-        type=positive,
-        nargs="+",
-        default=[1, 8],
-        metavar="SIZE",
-        help="default: 1 8",
-    )
     add("--repeats", type=positive, default=5, help="runs per timing (default: %(default)s)")
 
 
@@ -90,20 +63,20 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the table."""
     require_nncf()
     model = load_model(arguments.checkpoint)
-    splits = Splits.read(arguments.config, model) if arguments.config else None
+    splits = Splits(arguments.config, model) if arguments.config else None
     if splits:
-        pixels = splits.calibration(arguments.calibrate)
+        pixels = splits.calibration()
     else:
-        batches = picture_batches(arguments.images, model.variant.image_size)
-        pixels = np.concatenate(list(batches))[: arguments.calibrate]
+        batches = picture_batches(DEMO_IMAGES, model.variant.image_size)
+        pixels = np.concatenate(list(batches))[:CALIBRATING]
     with tempfile.TemporaryDirectory() as folder:
         taggers = make_taggers(model, pixels, Path(folder))
     columns: dict[str, dict[str, object]] = {
         f"images/s, batch of {size}": dict(speed(taggers, pixels, size, arguments.repeats))
-        for size in arguments.batches
+        for size in BATCHES
     }
     if splits:
-        columns |= quality(taggers, splits, arguments.split)
+        columns |= quality(taggers, splits)
     print(
         f"{model.variant}, calibrated on {len(pixels)} pictures, on {cores()} cores of "
         f"{processor()}:\n"
@@ -112,46 +85,32 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join(markdown_table(["", *columns], rows)))
 
 
-@dataclass(frozen=True)
 class Splits:
-    """The images that a training's config names, and their right tags.
+    """The images that a training's config names, and their right tags."""
 
-    Attributes:
-        config: the training's.
-        samples: all of them.
-        images: loads them.
-        num_tags: of the vocabulary.
-    """
-
-    config: Config
-    samples: list[Sample]
-    images: Images
-    num_tags: int
-
-    @classmethod
-    def read(cls, path: Path, model: RAM) -> "Splits":
-        """Read what a training's config names.
+    def __init__(self, path: Path, model: RAM) -> None:
+        """Read what the config names.
 
         Raises:
             ConfigError, ManifestError, VocabularyError: it is wrong.
         """
-        config = read_config(path)
-        vocabulary = read_vocabulary(config.data.vocabulary)
-        samples = read_samples(config.data, vocabulary.tags, vocabulary.tags_zh)
-        images = Images(config.data.images, model.variant.image_size)
-        return cls(config, samples, images, model.variant.num_tags)
+        self.config = read_config(path)
+        vocabulary = read_vocabulary(self.config.data.vocabulary)
+        self._samples = read_samples(self.config.data, vocabulary.tags, vocabulary.tags_zh)
+        self._images = Images(self.config.data.images, model.variant.image_size)
+        self._num_tags = model.variant.num_tags
 
     def split(self, name: str) -> list[Sample]:
         """Return a split's samples; raises BenchmarkError if there are none."""
-        if chosen := [sample for sample in self.samples if sample.split == name]:
+        if chosen := [sample for sample in self._samples if sample.split == name]:
             return chosen
         raise BenchmarkError(f"no image is in the split '{name}'")
 
-    def calibration(self, count: int) -> np.ndarray:
+    def calibration(self) -> np.ndarray:
         """Return pixels of training images, from all over the split, (count, S, S, 3) uint8."""
         samples = self.split(self.config.data.training_split)
-        chosen = samples[:: max(1, len(samples) // count)][:count]
-        return self.images.load_flat([sample.image for sample in chosen]).numpy()
+        chosen = samples[:: max(1, len(samples) // CALIBRATING)][:CALIBRATING]
+        return self._images.load_flat([sample.image for sample in chosen]).numpy()
 
     def score(self, tagger: Tagger, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return a split's right tags and a tagger's scores."""
@@ -159,7 +118,7 @@ class Splits:
         def tag(pixels: Tensor) -> Tensor:
             return torch.from_numpy(tagger(pixels.numpy()))
 
-        return score(tag, self.num_tags, self.split(name), self.images)
+        return score(tag, self._num_tags, self.split(name), self._images)
 
 
 def make_taggers(model: RAM, pixels: np.ndarray, folder: Path) -> dict[str, Tagger]:
@@ -200,18 +159,18 @@ def speed(
     return {name: each.map(lambda ms: 1000 * batch / ms) for name, each in taken.items()}
 
 
-def quality(taggers: dict[str, Tagger], splits: Splits, name: str) -> dict[str, dict[str, object]]:
-    """Return columns of mAP and F1 on a split, at thresholds that float32 chose on validation."""
+def quality(taggers: dict[str, Tagger], splits: Splits) -> dict[str, dict[str, object]]:
+    """Return columns of mAP and F1 on SPLIT, at thresholds that float32 chose on validation."""
     validation = splits.config.data.validation_split
     thresholds = best_thresholds(*splits.score(taggers[FLOAT32], validation))
     columns: dict[str, dict[str, object]] = {"mAP": {}, "F1, micro": {}, "F1, macro": {}}
     for precision, tagger in taggers.items():
-        targets, scores = splits.score(tagger, name)
+        targets, scores = splits.score(tagger, SPLIT)
         found = detect(targets, scores > thresholds)
         figures = mean_average_precision(targets, scores), found["micro"].f1, found["macro"].f1
         for column, figure in zip(columns.values(), figures, strict=True):
             column[precision] = f"{figure:.4f}"
-    return {f"{title}, {name}": column for title, column in columns.items()}
+    return {f"{title}, {SPLIT}": column for title, column in columns.items()}
 
 
 if __name__ == "__main__":

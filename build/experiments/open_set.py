@@ -34,9 +34,9 @@ BATCH = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    add = parser.add_argument
-    add("--checkpoint", type=Path, default=WEIGHTS, metavar="FILE", help="(default: the demo's)")
-    add("--data", type=Path, default=DATA, metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, metavar="DIR", help="(default: %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise PackageError(
             f"the package {error.name} is missing: .venv/bin/pip install -e '.[train]'"
         ) from error
-    model = load_model(arguments.checkpoint)
+    model = load_model(WEIGHTS)
     _, manifest = load_dataset(arguments.data)
     images = Images(arguments.data / "images.npy", model.variant.image_size)
     print("| split | what | drawings | names | mAP | chance | best name right |")

@@ -105,21 +105,12 @@ class Overload:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this program."""
     add_repository(parser, "model repository to serve")
-    parser.add_argument(
-        "--factors",
-        type=not_negative,
-        nargs="+",
-        default=[3.0, 10.0],
-        help="rates, as multiples of the capacity",
-    )
-    parser.add_argument("--seconds", type=positive, default=60, help="seconds per rate")
-    parser.add_argument(
-        "--calibration",
-        type=positive,
-        default=10,
-        help="seconds per load that measures the capacity",
-    )
-    parser.add_argument("--json", type=Path, help="file for what was measured")
+    add = parser.add_argument
+    rates = "rates, as multiples of the capacity"
+    add("--factors", type=not_negative, nargs="+", default=[3.0, 10.0], help=rates)
+    add("--seconds", type=positive, default=60, help="seconds per rate")
+    add("--calibration", type=positive, default=10, help="seconds per load, for the capacity")
+    add("--json", type=Path, help="file for what was measured")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from ram_triton.files import short
 from ram_triton.repository.layout import DEMO_IMAGES, PROJECT
 from ram_triton.server import TritonServer
 
+OUTPUT = PROJECT / "docs" / "img" / "page.png"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 # Nothing is asked of the network; its sandbox does not start for root.
 FLAGS = (
@@ -40,13 +41,6 @@ COLOURS = 256
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_repository(parser, "model repository to serve")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=PROJECT / "docs" / "img" / "page.png",
-        metavar="FILE",
-        help="the picture to write (default: docs/img/page.png)",
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -72,8 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
         page.wait_for_load_state("networkidle")
         page.locator(".ram-tags li:has-text('apple') b").hover()
         with PIL.Image.open(io.BytesIO(page.screenshot())) as picture:
-            picture.convert("RGB").quantize(COLOURS).save(arguments.output, optimize=True)
-    print(f"{short(arguments.output)}: {arguments.output.stat().st_size:,} bytes")
+            picture.convert("RGB").quantize(COLOURS).save(OUTPUT, optimize=True)
+    print(f"{short(OUTPUT)}: {OUTPUT.stat().st_size:,} bytes")
 
 
 def find_chromium() -> str | None:

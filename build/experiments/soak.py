@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import linear_regression, quantiles
 
 from ram_client import RamClient, RamError
-from ram_triton.arguments import add_repository, not_negative, positive
+from ram_triton.arguments import add_repository, not_negative
 from ram_triton.cli import run_module
 from ram_triton.errors import ServerError
 from ram_triton.files import short
@@ -38,6 +38,8 @@ DEADLINE = 30.0  # seconds of a request
 AT_ONCE = 32  # requests
 AFTER_KILL = 15.0  # seconds in which requests may fail
 CALIBRATION = 10.0  # seconds
+BROKEN, OPEN = 0.05, 0.3  # shares of the requests
+SEED = 1
 MEBI = 2**20
 
 
@@ -87,20 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--minutes", type=not_negative, default=30.0, help="how long (default: %(default)g)")
     add("--rate", type=not_negative, help="requests/s (default: half of what it answers)")
-    add(
-        "--broken",
-        type=not_negative,
-        default=5.0,
-        help="percent of requests (default: %(default)g)",
-    )
-    add(
-        "--kill-every",
-        type=not_negative,
-        default=5.0,
-        metavar="MINUTES",
-        help="default: %(default)g",
-    )
-    add("--seed", type=positive, default=1, help="seed of the kills and of the broken requests")
+    add("--kill-every", type=not_negative, default=5.0, metavar="MINUTES", help="default: 5")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -110,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         serving(arguments.repository, ports) as supervisor,
         RamClient(f"{LOOPBACK}:{ports.grpc}", timeout=DEADLINE, retries=0) as client,
     ):
-        traffic = Traffic(client, arguments.broken / 100, random.Random(arguments.seed))
+        traffic = Traffic(client)
         rate = arguments.rate or traffic.capacity() / 2
         print(f"{rate:.1f} requests/s for {arguments.minutes:g} minutes", flush=True)
         record = soak(traffic, rate, arguments.minutes * 60, arguments.kill_every * 60, supervisor)
@@ -152,12 +141,11 @@ def is_ready(ports: Ports) -> bool:
 class Traffic:
     """Requests of all kinds, one after the other, and the answers that they should get."""
 
-    def __init__(self, client: RamClient, broken: float, chance: random.Random) -> None:
+    def __init__(self, client: RamClient) -> None:
         """Tag each picture once, to know its answer."""
-        pictures = sorted(DEMO_IMAGES.glob("*.png"))
-        self._client, self._broken, self._chance = client, broken, chance
-        self._images = [path.read_bytes() for path in pictures]
-        self._labels = [[tag.name for tag in client.tag(self._images[0], threshold=0)[:3]]]
+        self._client, self._chance = client, random.Random(SEED)
+        self._images = [path.read_bytes() for path in sorted(DEMO_IMAGES.glob("*.png"))]
+        self._labels = [tag.name for tag in client.tag(self._images[0], threshold=0)[:3]]
         self._expected = {
             (index, is_open): self._tag(index, is_open)
             for index in range(len(self._images))
@@ -180,21 +168,20 @@ class Traffic:
 
     def send(self) -> str:
         """Send the next request; returns right, wrong, or how it failed."""
-        draw = self._chance.random()
-        index, is_open = self._chance.randrange(len(self._images)), self._chance.random() < 0.3
+        is_broken, is_open = self._chance.random() < BROKEN, self._chance.random() < OPEN
+        index = self._chance.randrange(len(self._images))
         try:
-            if draw < self._broken:
+            if is_broken:
                 image = self._images[index]
                 self._client.tag(image[: self._chance.randrange(len(image) // 2)])
                 return "wrong"
-            return (
-                "right" if self._tag(index, is_open) == self._expected[index, is_open] else "wrong"
-            )
+            is_right = self._tag(index, is_open) == self._expected[index, is_open]
+            return "right" if is_right else "wrong"
         except RamError as error:
-            return "right" if draw < self._broken else type(error).__name__
+            return "right" if is_broken else type(error).__name__
 
     def _tag(self, index: int, is_open: bool) -> list[str]:
-        options = {"labels": self._labels[0], "threshold": 0} if is_open else {}
+        options = {"labels": self._labels, "threshold": 0} if is_open else {}
         return [tag.name for tag in self._client.tag(self._images[index], **options)]
 
 

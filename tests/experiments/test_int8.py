@@ -15,7 +15,7 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_each_precision_has_its_speed(checkpoint, capsys):
-    assert run("--checkpoint", checkpoint, "--repeats", 1, "--calibrate", 7) == 0
+    assert run("--checkpoint", checkpoint, "--repeats", 1) == 0
     table = capsys.readouterr().out
     assert "calibrated on 7 pictures" in table
     assert "| float32 " in table and "| INT8, the rest" in table
