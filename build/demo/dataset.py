@@ -111,11 +111,8 @@ def make_dataset(folder: Path, packages: Path, size: int) -> dict:
         package: fetch_package(package, packages)
         for package in track(sources, "Fetching packages", transient=True)
     }
-    emoji = read_emoji(fetched.pop(NAMES))
-    tags = read_tags()
-    tags_of = {one.hexcode: [tag for tag in tags if tag.describes(one)] for one in emoji}
+    emoji, tags_of, unseen = read_concepts(fetched.pop(NAMES))
     drawings = find_drawings(fetched, emoji)
-    unseen = splits.hold_out_concepts(join_tags(emoji, tags_of))
     placed = [
         (drawing, split)
         for drawing in drawings
@@ -135,7 +132,7 @@ def make_dataset(folder: Path, packages: Path, size: int) -> dict:
         made = {
             "recipe": recipe,
             "size": size,
-            "tags": len(tags),
+            "tags": len(read_tags()),
             "images": len(manifest),
             "splits": dict(Counter(image.split for image in manifest)),
             "vendors": dict(Counter(image.vendor for image in manifest)),
@@ -149,12 +146,14 @@ def make_dataset(folder: Path, packages: Path, size: int) -> dict:
     return made
 
 
-def join_tags(emoji: list[Emoji], tags_of: dict[str, list[Tag]]) -> dict[str, set[str]]:
-    """Return the tags of each concept: those of all its variants."""
-    joined: dict[str, set[str]] = {}
+def read_concepts(names: Path) -> tuple[list[Emoji], dict[str, list[Tag]], set[str]]:
+    """Return the emoji of the package of names, the tags of each hexcode, the unseen concepts."""
+    emoji, tags = read_emoji(names), read_tags()
+    tags_of = {one.hexcode: [tag for tag in tags if tag.describes(one)] for one in emoji}
+    joined: dict[str, set[str]] = {}  # a concept has the tags of all its variants
     for one in emoji:
         joined.setdefault(one.concept, set()).update(tag.name for tag in tags_of[one.hexcode])
-    return joined
+    return emoji, tags_of, splits.hold_out_concepts(joined)
 
 
 def _describe(position: int, drawing: Drawing, split: str, tags_of: dict[str, list[Tag]]) -> Image:

@@ -24,13 +24,11 @@ from ram_triton.cli import run_module
 from ram_triton.repository.layout import DEMO_IMAGES, PROJECT
 from ram_triton.server import TritonServer
 
-from demo.dataset import join_tags
+from demo.dataset import read_concepts
 from demo.drawings import Drawing, find_drawings, render_svg
-from demo.emoji import read_emoji
 from demo.packages import DRAWINGS, NAMES, fetch_package
 from demo.ready_graphs import install
-from demo.splits import TEST_SEEN, TEST_VENDOR, choose_split, hold_out_concepts
-from demo.vocabulary import read_tags
+from demo.splits import TEST_SEEN, TEST_VENDOR, choose_split
 
 OWN_SIZE, HELD_OUT_SIZE = 384, 256  # pixels
 PACKAGE = next(package for package in DRAWINGS if package.vendor == TEST_VENDOR)
@@ -112,10 +110,7 @@ def choose_drawings(packages: Path) -> list[tuple[Drawing, list[str]]]:
     Raises:
         PackageError: a package could not be fetched.
     """
-    emoji = read_emoji(fetch_package(NAMES, packages))
-    tags = read_tags()
-    tags_of = {one.hexcode: [tag for tag in tags if tag.describes(one)] for one in emoji}
-    unseen = hold_out_concepts(join_tags(emoji, tags_of))
+    emoji, tags_of, unseen = read_concepts(fetch_package(NAMES, packages))
     candidates = [
         drawing
         for drawing in find_drawings({PACKAGE: fetch_package(PACKAGE, packages)}, emoji)
