@@ -40,7 +40,7 @@ from ram_triton.graphs.export import FoldedHead, export_model
 from ram_triton.graphs.half_precision import HALVES, halve
 from ram_triton.model.checkpoint import load_model, random_model
 from ram_triton.model.ram import RAM
-from ram_triton.model.variant import BACKBONES, published_variant
+from ram_triton.model.variant import published_variant
 from ram_triton.parity.answers import find_wrong_logit
 from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS
 from ram_triton.parity.pictures import picture_batches
