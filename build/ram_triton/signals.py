@@ -1,10 +1,12 @@
-"""Signals: which are heeded; Ctrl-C and SIGTERM delayed until a step is whole."""
+"""Signals that do not interrupt: kept until a step is whole, or the end of a server in order."""
 
 import signal
+from _thread import start_new_thread
+from threading import Event
 from types import FrameType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def is_heeded(number: int) -> bool:
@@ -12,23 +14,35 @@ def is_heeded(number: int) -> bool:
     return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
-class Interruption:
+class _Context:
+    """A context in which signals call `_handle`."""
+
+    _numbers: tuple[int, ...] = SIGNALS
+
+    def __enter__(self) -> Self:
+        heeded = filter(is_heeded, self._numbers)
+        self._before = {number: signal.signal(number, self._handle) for number in heeded}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        raise NotImplementedError
+
+
+class Interruption(_Context):
     """A context where a signal sets `signal` instead of interrupting; a second one interrupts.
 
     Attributes:
         signal: the number of the first signal; None if there was none.
     """
 
+    _numbers = SIGNALS[:2]
+
     def __init__(self) -> None:
         self.signal: int | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def raise_signal(self) -> None:
         """Deliver the signal that was delayed, if any; to be called after the context.
@@ -44,3 +58,21 @@ class Interruption:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+
+
+class Stopping(_Context):
+    """A context where signals end a server: the first one in order, the second one at once.
+
+    Attributes:
+        asked: set by the first signal.
+        at_once: set by the second.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self.at_once = Event(), Event()
+        self._number = 0  # of signals
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self._number += 1
+        # In a thread: what the signal interrupts may be holding the event's lock, or threading's.
+        start_new_thread((self.asked if self._number == 1 else self.at_once).set, ())

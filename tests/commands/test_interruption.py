@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ram_triton.cli import COMMANDS, guarded
-from ram_triton.server.stopping import Stopping
+from ram_triton.signals import Stopping
 
 ROOT = Path(__file__).parents[2]
 # Takes the place of a package that takes long to import: the signal comes meanwhile.

@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ram_triton.server import access
     from ram_triton.server.installation import Installation
     from ram_triton.server.log import LineWriter
-    from ram_triton.server.stopping import Stopping
     from ram_triton.server.supervisor import Policy, Supervisor
+    from ram_triton.signals import Stopping
 
     say = LineWriter(STDOUT)
     with Stopping() as stopping:

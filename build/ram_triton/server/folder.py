@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from ram_triton.server.processes import kill_all_with, start_time
-from ram_triton.server.stopping import SIGNALS
+from ram_triton.signals import SIGNALS
 
 PREFIX = "ram-triton-"
 VARIABLE = "RAM_SERVER_FOLDER"  # by which the Python models find it

@@ -13,8 +13,8 @@ from ram_triton.server.canary import LONGEST, Canary
 from ram_triton.server.drain import drain
 from ram_triton.server.health import Health
 from ram_triton.server.process import STOP_TIMEOUT, TritonServer
-from ram_triton.server.stopping import Stopping
 from ram_triton.server.watch import Watch
+from ram_triton.signals import Stopping
 
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 NO_CONTROL = ("--model-control-mode=none",)
