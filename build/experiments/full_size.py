@@ -19,9 +19,9 @@ from ram_triton.cli import run_module
 from ram_triton.errors import BenchmarkError
 from ram_triton.model.checkpoint import random_model, save_model
 from ram_triton.model.variant import BACKBONES, published_variant
+from ram_triton.progress import GIGABYTE, Step
 from ram_triton.repository.repository import Repository
 from ram_triton.server import TritonServer
-from ram_triton.steps import GIGABYTE, Step
 from ram_triton.vocabulary.tag_lists import write_names
 
 CHECKPOINT = "ram.pth"

@@ -15,8 +15,8 @@ from PIL import Image
 from ram_triton.arguments import positive
 from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
+from ram_triton.server.processes import resident_peak
 from ram_triton.server_code import ImageError, ImageLimits, decoder, image_limits
-from ram_triton.steps import resident_peak
 
 IMAGE_SIZE = 384
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -39,6 +39,7 @@ from ram_triton.parity.figures import Figures
 from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS
 from ram_triton.parity.maps import choose_tags, compare_maps
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
+from ram_triton.progress import Steps
 from ram_triton.repository.layout import (
     ENCODER,
     FLOAT32_GRAPH,
@@ -57,7 +58,6 @@ from ram_triton.repository.layout import (
 )
 from ram_triton.repository.repository import Repository
 from ram_triton.server_code import Vocabulary
-from ram_triton.steps import Steps
 from ram_triton.vocabulary.tag_lists import DEFAULT_THRESHOLD, read_vocabulary
 
 TOOLS = (

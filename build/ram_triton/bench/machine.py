@@ -19,8 +19,7 @@ from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.repository.layout import ENCODER, HEAD, PLAN
 from ram_triton.server import TritonServer
-from ram_triton.server.processes import tree
-from ram_triton.steps import resident_peak
+from ram_triton.server.processes import resident_peak, tree
 
 PACKAGES = ("torch", "openvino", "tritonclient", "pillow", "numpy")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -82,6 +82,18 @@ def read_numbers(file: Path) -> dict[str, int]:
     return found
 
 
+def resident_peak(process: int | str) -> int:
+    """Return the peak resident bytes of a process that is running, given by its id or as `self`.
+
+    Raises:
+        ProcessLookupError, FileNotFoundError: it has ended.
+    """
+    numbers = read_numbers(PROC / str(process) / "status")
+    if "VmHWM" not in numbers:
+        raise ProcessLookupError(f"process {process} has ended")  # and is waited for
+    return numbers["VmHWM"]
+
+
 def command_line(process: int) -> list[bytes]:
     """Return a process's arguments; none if it has ended."""
     with contextlib.suppress(OSError):
