@@ -14,7 +14,7 @@ from ram_triton.doctor.machine import check_server
 from ram_triton.doctor.report import error, print_table
 from ram_triton.repository.layout import CPU, GPU
 from ram_triton.server import LOOPBACK, Ports
-from ram_triton.triton_release import VARIABLE
+from ram_triton.server.installation import VARIABLE
 from support.doctor_runs import examine, run_doctor
 
 ROOT = Path(__file__).parents[2]

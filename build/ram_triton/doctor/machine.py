@@ -15,7 +15,7 @@ from ram_triton.engines.tensorrt import load_tensorrt
 from ram_triton.errors import EngineError
 from ram_triton.repository.layout import CPU
 from ram_triton.server import Ports
-from ram_triton.triton_release import NEWEST, OLDEST, WHEEL, flaws, image_release, is_too_old
+from ram_triton.server.installation import FLAWS, NEWEST, OLDEST, WHEEL, flaws, image_release
 
 TENSORRT_LIBRARIES = ("libnvinfer.so.11", "libnvinfer.so.10")
 OLDEST_PILLOW = (10, 1)  # the first with Image.has_transparency_data
@@ -154,6 +154,6 @@ def _release(release: str) -> Finding:
     known = flaws(release)
     if not known:
         return fine("tritonserver", f"{release}, of NVIDIA's image")
-    judge = error if is_too_old(release) else warning
+    judge = error if FLAWS[OLDEST] in known else warning
     remedy = f"build the image FROM tritonserver:{NEWEST}-py3, as deploy/Dockerfile does"
     return judge("tritonserver", f"{release} has {'; '.join(known)}", remedy)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import PROJECT
-from ram_triton.triton_release import OLDEST, SAFE, Release
+from ram_triton.server.installation import OLDEST, SAFE, Release
 
 KEY_FILE = PROJECT / "runs" / "serve" / "key"
 KEY_VARIABLE = "RAM_TRITON_KEY"

@@ -1,4 +1,4 @@
-"""Where tritonserver is, and what it needs: the nvidia-pytriton wheel's, or the container's own."""
+"""Where tritonserver is (the nvidia-pytriton wheel's, or the container's own), and its release."""
 
 import importlib.util
 import os
@@ -11,7 +11,44 @@ from pathlib import Path
 from ram_triton.check_system import find_libpython
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import BACKENDS, CPU
-from ram_triton.triton_release import WHEEL, Release, image_release, parse
+
+Release = tuple[int, int]  # year and month, such as (26, 7)
+
+WHEEL = "24.10"  # of nvidia-pytriton 0.7.0
+SAFE: Release = (26, 7)  # the oldest that a network may reach; SECURITY.md has what older ones lack
+OLDEST, NEWEST = "{}.{:02}".format(*SAFE), "26.11"  # the same; that the container has
+VARIABLE = "NVIDIA_TRITON_SERVER_VERSION"  # set in NVIDIA's images
+
+# Which releases have known flaws: those older than the key.
+FLAWS = {
+    OLDEST: "known vulnerabilities of severity 9.8 (SECURITY.md)",
+    "26.08": "a batcher that can stall under load (server#8870)",
+    NEWEST: "a use-after-free in the dynamic batcher",
+}
+
+
+def image_release() -> str | None:
+    """Return the release of NVIDIA's image in which this runs, such as `26.11`; None elsewhere."""
+    return os.environ.get(VARIABLE) or None
+
+
+def parse(release: str | None) -> Release | None:
+    """Return a release's year and month; None if that is unknown, or not a release."""
+    year, _, month = (release or "").partition(".")
+    return (int(year), int(month[:2])) if year.isdecimal() and month[:2].isdecimal() else None
+
+
+def flaws(release: str) -> list[str]:
+    """Return what a release is known to have, in words, the gravest first.
+
+    Args:
+        release: as NVIDIA counts them: year and month, `26.07`; what is not one counts as old.
+    """
+
+    def number(release: str) -> Release:
+        return parse(release) or (0, 0)
+
+    return [flaw for fixed, flaw in FLAWS.items() if number(release) < number(fixed)]
 
 
 @dataclass(frozen=True)
