@@ -1,9 +1,9 @@
 """When the picture that a supervisor sends now and then means that the server must be restarted."""
 
 import pytest
-from ram_triton.server import canary as module
+from ram_triton.server import watch as module
 from ram_triton.server.api import RAM, RAM_OPEN, Api
-from ram_triton.server.canary import FAILURES, Canary
+from ram_triton.server.watch import FAILURES, Canary
 from support.transport_server import HTTPTransportServer
 
 

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -47,8 +48,9 @@ def picture(mark: bytes = b"-") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in [*chunks, (b"IEND", b"")])
 
 
+@dataclass(frozen=True)
 class Api:
-    """A server's HTTP endpoint.
+    """A server's HTTP endpoint; connects per request.
 
     Attributes:
         http: its address, `host:port`.
@@ -58,12 +60,11 @@ class Api:
         image_size: side of its model's square, in pixels, for requests to `ram_pixels`.
     """
 
-    def __init__(
-        self, http: str, metrics: str, key: str, label: str = "-", image_size: int = 0
-    ) -> None:
-        """Connects per request."""
-        self.http, self.metrics, self.key = http, metrics, key
-        self.label, self.image_size = label, image_size
+    http: str
+    metrics: str
+    key: str
+    label: str = "-"
+    image_size: int = 0
 
     def ask(
         self, model: str, timeout: float, image: bytes | None = None, maps: bool = False
@@ -85,9 +86,8 @@ class Api:
         if model == RAM_PIXELS:
             shape = [1, self.image_size, self.image_size, 3]
             raw = text.encode().ljust(math.prod(shape), b"\0")
-            size = {"binary_data_size": len(raw)}
             inputs.append({"name": "pixels", "shape": shape, "datatype": "UINT8"})
-            inputs[0]["parameters"] = size
+            inputs[0]["parameters"] = {"binary_data_size": len(raw)}
         else:
             inputs.append({"name": "image", "shape": [1, 1], "datatype": "BYTES", "data": [text]})
         if model == RAM_OPEN:

@@ -50,7 +50,7 @@ class Health:
         if self._server is not None:
             return
         try:
-            self._server = _Server((address, port), _handler(self))
+            self._server = ThreadingHTTPServer((address, port), _handler(self))
         except OSError as error:
             raise ServerError(
                 f"port {port} is taken: stop what listens there, or choose another by "
@@ -80,11 +80,6 @@ class Health:
         lines = [f"ram_ready {int(self.is_ready)}", f"ram_restarts_total {self.restarts}"]
         lines += [f'ram_reloads_total{{model="{m}"}} {n}' for m, n in dict(self.reloads).items()]
         return "\n".join([*lines, f"ram_log_lines_dropped_total {self.lines_dropped()}", ""])
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
 
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:

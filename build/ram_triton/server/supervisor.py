@@ -4,16 +4,16 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import PREPROCESSING, VOCABULARY
 from ram_triton.server.api import RAM, RAM_OPEN, RAM_PIXELS, Api, Outcome
-from ram_triton.server.canary import INTERVAL as CANARY_INTERVAL
-from ram_triton.server.canary import LONGEST, Canary
 from ram_triton.server.drain import drain
 from ram_triton.server.health import Health
 from ram_triton.server.process import STOP_TIMEOUT, TritonServer
-from ram_triton.server.watch import Watch
+from ram_triton.server.watch import CANARY_INTERVAL, LONGEST, Canary, Watch
 from ram_triton.signals import Stopping
 
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
@@ -125,7 +125,9 @@ class Supervisor:
         models = self.server.models()
         ensembles = [model for model in (RAM, RAM_OPEN, RAM_PIXELS) if model in models]
         server = self.server
-        api = Api(server.http, server.metrics, server.key, self._label(), self._image_size())
+        label = self._read("-", VOCABULARY, 0, "tag")
+        image_size = self._read(0, PREPROCESSING, "image_size")
+        api = Api(server.http, server.metrics, server.key, label, image_size)
         begin = time.monotonic()
         outcome, reason = api.ask(RAM, LONGEST)
         quickest = time.monotonic() - begin
@@ -150,21 +152,15 @@ class Supervisor:
             drain(api, server.folder, ensembles, self.policy.grace, is_over)
         return problem
 
-    def _label(self) -> str:
-        """Return a tag of the vocabulary."""
+    def _read(self, default: str | int, file: Path, *place: str | int) -> Any:
+        """Return an entry of a file of the model's; the default if it is missing or damaged."""
         try:
-            tags = json.loads((self.server.repository / VOCABULARY).read_text(encoding="utf-8"))
-            return str(tags[0]["tag"])
+            found = json.loads((self.server.repository / file).read_text(encoding="utf-8"))
+            for key in place:
+                found = found[key]
+            return type(default)(found)
         except (OSError, ValueError, LookupError, TypeError):
-            return "-"
-
-    def _image_size(self) -> int:
-        """Return the side of the model's square, in pixels."""
-        try:
-            text = (self.server.repository / PREPROCESSING).read_text(encoding="utf-8")
-            return int(json.loads(text)["image_size"])
-        except (OSError, ValueError, LookupError, TypeError):
-            return 0
+            return default
 
     _announced: bool = field(default=False, init=False, repr=False)
     _restarted: float = field(default=0.0, init=False, repr=False)
