@@ -1,28 +1,5 @@
 """Every error of this package that a user can cause or meet.
 
-    RamTritonError
-    ├── FileError               a file cannot be read or written
-    ├── CheckpointError         a checkpoint cannot be used
-    │   └── VariantError        its weights have sizes that a RAM cannot have
-    ├── VocabularyError         tag lists or a list of names cannot be used
-    ├── TextEncoderError        a text encoder cannot be used
-    ├── PictureError            a folder has no pictures, or a picture cannot be read
-    ├── RepositoryError         a model repository cannot be read or written
-    │   └── EngineConfigError   a config.pbtxt cannot be read, or its graph does not fit it
-    ├── GraphError              a graph cannot be converted to half precision or INT8
-    ├── EngineError             an engine is missing, or cannot build or run a graph
-    ├── MachineError            a fact about this machine, such as its GPU, cannot be read
-    ├── PlanError               a TensorRT plan cannot be made
-    ├── ParityError             answers differ from PyTorch's, or cannot be compared
-    ├── ServerError             tritonserver cannot be started, ended, or refuses a request
-    ├── BenchmarkError          figures would mean nothing, or cannot be measured
-    ├── LoadError               a load test cannot run
-    ├── ConfigError             a training's settings cannot be used
-    │   └── TextError           the text parts of a training cannot be set up
-    ├── ManifestError           a training's data cannot be used; one line per problem
-    ├── StateError              a training cannot be resumed from its saved state
-    └── PackageError            a package of the demo's data cannot be fetched
-
 `ram_triton.cli.main` prints the message, one line per fault, and returns exit status 1. A message
 states what is wrong, where, and what to do; it has no line break unless each line is a fault.
 """
