@@ -1,4 +1,7 @@
-"""Types of command-line arguments that several commands take."""
+"""Types of command-line arguments that several commands take.
+
+A text that is not of a type raises argparse.ArgumentTypeError.
+"""
 
 import argparse
 import math
@@ -8,33 +11,28 @@ from ram_triton.repository.layout import DEFAULT_REPOSITORY
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 on.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not one.
-    """
-    if text.isdecimal() and int(text) >= 1:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    """Read a whole number from 1 on."""
+    return _whole_number(text, 1, math.inf, "a whole number from 1 on")
 
 
 def natural(text: str) -> int:
-    """Read a whole number from 0 on.
+    """Read a whole number from 0 on."""
+    return _whole_number(text, 0, math.inf, "a whole number from 0 on")
 
-    Raises:
-        argparse.ArgumentTypeError: it is not one.
-    """
-    if text.isdecimal():
+
+def port(text: str) -> int:
+    """Read a TCP port."""
+    return _whole_number(text, 1, 65535, "a port: 1 to 65535")
+
+
+def _whole_number(text: str, lowest: int, highest: float, what: str) -> int:
+    if text.isdecimal() and lowest <= int(text) <= highest:
         return int(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
+    raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
 
 
 def not_negative(text: str) -> float:
-    """Read a finite number from 0 on.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not one.
-    """
+    """Read a finite number from 0 on."""
     try:
         number = float(text)
     except ValueError:
@@ -42,17 +40,6 @@ def not_negative(text: str) -> float:
     if not 0 <= number < math.inf:  # so that NaN is refused too
         raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 on")
     return number
-
-
-def port(text: str) -> int:
-    """Read a TCP port.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not one.
-    """
-    if text.isdecimal() and 1 <= int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"'{text}' is not a port: 1 to 65535")
 
 
 def add_repository(parser: argparse.ArgumentParser, purpose: str) -> None:
