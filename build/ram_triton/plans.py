@@ -6,30 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from ram_triton.engines.tensorrt import (
-    RTX,
-    BuilderOptions,
-    Network,
-    Progress,
-    load_tensorrt,
-)
+from ram_triton.engines.tensorrt import RTX, BuilderOptions, Network, Progress, load_tensorrt
 from ram_triton.errors import PlanError
 from ram_triton.files import sha256
 from ram_triton.gpus import Gpu, first_gpu
 from ram_triton.plan_facts import PlanFacts, differences, wanted_facts
 from ram_triton.progress import status_line
 from ram_triton.repository.configs import EngineConfig, Profile
-from ram_triton.repository.layout import FACTS, MANIFEST, MODELS, PLAN, Engine, Model
+from ram_triton.repository.layout import FACTS, MANIFEST, PLAN, Model, planned_models
 from ram_triton.repository.repository import Repository
-
-
-def planned_models(root: Path) -> list[Model]:
-    """Return the models of a repository that TensorRT runs."""
-    return [
-        model
-        for model in MODELS.values()
-        if model.engine is Engine.GRAPH and (not model.optional or (root / model.name).is_dir())
-    ]
 
 
 def parse(trt: ModuleType, root: Path, model: Model) -> tuple[Network, Profile]:

@@ -11,7 +11,7 @@ from ram_triton.errors import EngineConfigError, RepositoryError
 from ram_triton.files import sha256
 from ram_triton.model.variant import Variant
 from ram_triton.repository.configs import EngineConfig
-from ram_triton.repository.layout import MODELS, Engine, Model
+from ram_triton.repository.layout import MODELS, Model, models_in, planned_models
 from ram_triton.repository.repository import Repository
 from ram_triton.server_code import MOST_MAPS
 
@@ -49,7 +49,7 @@ class RepositoryView:
     ) -> "RepositoryView":
         """Read the configs and the manifest; what is wrong with them is kept, not raised."""
         configs, problems, damage = {}, [], ""
-        for model in _models(root):
+        for model in models_in(root):
             try:
                 configs[model.name] = EngineConfig.read(_config_file(root, profile, model))
             except EngineConfigError as error:
@@ -63,12 +63,12 @@ class RepositoryView:
     @property
     def models(self) -> list[Model]:
         """The models that have to be there, and the optional ones that are."""
-        return _models(self.root)
+        return models_in(self.root)
 
     @property
     def planned(self) -> list[Model]:
         """Those of them that TensorRT runs in the GPU profile."""
-        return [model for model in self.models if model.engine is Engine.GRAPH]
+        return planned_models(self.root)
 
     def config_name(self, model: str) -> Path:
         """Return the profile's config of a model, relative to the root."""
@@ -126,10 +126,6 @@ class RepositoryView:
         groups = self.configs[model].model.instance_group
         here = [group for group in groups if gpu is None or not group.gpus or gpu in group.gpus]
         return sum(max(group.count, 1) for group in here) if groups else 1
-
-
-def _models(root: Path) -> list[Model]:
-    return [m for m in MODELS.values() if not m.optional or (root / m.name).is_dir()]
 
 
 def _config_file(root: Path, profile: str, model: Model) -> Path:

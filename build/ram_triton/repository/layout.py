@@ -19,8 +19,6 @@ PLAN, FACTS = "model.plan", "plan.json"
 GRAPH_FILES = (FLOAT32_GRAPH, HALF_GRAPH, INT8_GRAPH, PLAN)  # what `verify` compares
 NONE = "none"
 PRECISIONS = ("float16", "bfloat16", NONE)  # of the graphs for TensorRT, the default first
-
-
 OPENVINO_BACKEND = "ram_openvino"  # ours, in build/backends/; "openvino" is NVIDIA's
 
 
@@ -125,6 +123,16 @@ MODELS = {
 }
 
 
+def models_in(root: Path) -> list[Model]:
+    """Return the models that a repository has to have, and the optional ones that it has."""
+    return [one for one in MODELS.values() if not one.optional or (root / one.name).is_dir()]
+
+
+def planned_models(root: Path) -> list[Model]:
+    """Return those of them that TensorRT runs in the GPU profile."""
+    return [model for model in models_in(root) if model.engine is Engine.GRAPH]
+
+
 def graph_steps(ensemble: str) -> tuple[str, ...]:
     """Return those steps that run a graph in every request: the encoder, then the head."""
     steps = (MODELS[step] for step in MODELS[ensemble].steps)
@@ -135,8 +143,6 @@ ENCODER = MODELS["ram_encoder"].file(FLOAT32_GRAPH)
 HEAD = MODELS["ram_head"].file(FLOAT32_GRAPH)
 OPEN_HEAD = MODELS["ram_open_head"].file(FLOAT32_GRAPH)  # it takes its labels as an input
 TEXT_ENCODER = MODELS["ram_open_text_encoder"].file(FLOAT32_GRAPH)
-HALF_ENCODER = ENCODER.with_name(HALF_GRAPH)
-HALF_HEAD = HEAD.with_name(HALF_GRAPH)
 INT8_ENCODER = ENCODER.with_name(INT8_GRAPH)
 INT8_HEAD = HEAD.with_name(INT8_GRAPH)
 VOCABULARY = MODELS["ram_postprocess"].file("vocabulary.json")
