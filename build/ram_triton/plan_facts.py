@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from operator import le
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,9 @@ class PlanFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the contents of `plan.json`."""
-        facts = asdict(replace(self, profiles={}))
-        options: dict[str, Any] = facts.pop("options")
-        profiles = {name: shapes.as_dict() for name, shapes in self.profiles.items()}
-        return {**facts, "profiles": profiles, **options}
+        facts = asdict(self)
+        options = facts.pop("options")
+        return {**facts, **options}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -47,10 +47,6 @@ class Shapes:
     min: tuple[int, ...]
     opt: tuple[int, ...]
     max: tuple[int, ...]
-
-    def as_dict(self) -> dict[str, list[int]]:
-        """Return the shapes as `plan.json` has them."""
-        return {kind: list(shape) for kind, shape in asdict(self).items()}
 
 
 Profile = Mapping[str, Shapes]  # by the inputs' names
