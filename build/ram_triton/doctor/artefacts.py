@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ram_triton.doctor.report import Finding, Status, error, fine, unknown, warning
+from ram_triton.doctor.report import Finding, error, fine, unknown, warning
 from ram_triton.doctor.repository_view import RepositoryView, mebibytes, read_json
 from ram_triton.errors import EngineConfigError, GraphError, RamTritonError
 from ram_triton.gpus import Gpu
@@ -153,12 +153,8 @@ def _compare_plan(
     ]
     differing = [each for facts_here in here or [wanted] for each in differences(facts, facts_here)]
     for difference in dict.fromkeys(differing):
-        yield Finding(
-            subject,
-            Status.WARNING if difference.runs else Status.ERROR,
-            difference.text,
-            BUILD_PLANS,
-        )
+        judge = warning if difference.runs else error
+        yield judge(subject, difference.text, BUILD_PLANS)
     if wanted.tensorrt is None:
         text = f"built by TensorRT {facts.tensorrt}; no TensorRT was found to compare with"
         yield unknown(subject, text, "run the doctor in the serving image")

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ram_triton.doctor.report import Finding, error, fine, not_needed, unknown, 
 from ram_triton.doctor.repository_view import Advance, RepositoryView
 from ram_triton.errors import MachineError
 from ram_triton.gpus import Gpu, gpus
+from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import (
     CPU,
     GPU,
@@ -230,12 +232,8 @@ def _is_number(text: str, kind: type[int] | type[float]) -> bool:
 def _label_limits(view: RepositoryView) -> Iterator[Finding]:
     """Compare the labels that a request may have with those that the head's plan takes."""
     labels, head = view.configs.get("ram_open_labels"), view.configs.get("ram_open_head")
-    limit = labels.parameter("max_labels") if labels else None
-    sizes = head.parameter("label_embeds") if head else None
-    if limit is None or sizes is None or not limit.isdecimal():
-        return
-    largest = sizes.split(",")[-1].strip()
-    if largest.isdecimal() and int(limit) > int(largest):
+    limit, largest = _largest(labels, "max_labels"), _largest(head, "label_embeds")
+    if limit is not None and largest is not None and limit > largest:
         yield error(
             "configs",
             f"ram_open_labels allows {limit} labels, ram_open_head's plans take {largest}",
@@ -251,17 +249,21 @@ def _map_limits(view: RepositoryView) -> Iterator[Finding]:
         if MODELS[name].engine is Engine.ENSEMBLE and "maps" not in outputs:
             text = f"{view.config_name(name)} is from before heat maps: it has no output 'maps'"
             yield warning("configs", text, RESTORE)
-        sizes = config.parameter("tag_ids")
-        if not MODELS[name].makes_maps or sizes is None:
-            continue
-        largest = sizes.split(",")[-1].rpartition("x")[2].strip()
-        if largest.isdecimal() and int(largest) < MOST_MAPS:
+        largest = _largest(config, "tag_ids") if MODELS[name].makes_maps else None
+        if largest is not None and largest < MOST_MAPS:
             yield error(
                 "configs",
                 f"{view.config_name(name)}: plans take {largest} tags per image, the "
                 f"postprocessor asks for up to {MOST_MAPS}",
                 f"raise the last size of tag_ids to {MOST_MAPS}",
             )
+
+
+def _largest(config: EngineConfig | None, parameter: str) -> int | None:
+    """Return the last number of a parameter such as `1x8, 4x32`; None if it does not end in one."""
+    text = (config.parameter(parameter) if config else None) or ""
+    number = re.split("[,x]", text)[-1].strip()
+    return int(number) if number.isdecimal() else None
 
 
 def check_stray_files(view: RepositoryView) -> Iterator[Finding]:

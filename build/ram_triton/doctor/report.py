@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -38,14 +39,14 @@ class Finding:
     """One line of the doctor's table.
 
     Attributes:
+        status: the state of what was checked.
         subject: what was checked.
-        status: its state.
         text: what was seen, in one line.
         remedy: what to do about it; empty if nothing has to be done.
     """
 
-    subject: str
     status: Status
+    subject: str
     text: str
     remedy: str = ""
 
@@ -55,29 +56,11 @@ class Finding:
             raise ValueError(f"{self.subject}: the problem '{self.text}' has no remedy")
 
 
-def fine(subject: str, text: str) -> Finding:
-    """Return a finding that nothing is wrong."""
-    return Finding(subject, Status.FINE, text)
-
-
-def not_needed(subject: str, text: str) -> Finding:
-    """Return a finding that the profile does not use something."""
-    return Finding(subject, Status.NOT_NEEDED, text)
-
-
-def unknown(subject: str, text: str, remedy: str) -> Finding:
-    """Return a finding that something could not be checked."""
-    return Finding(subject, Status.UNKNOWN, text, remedy)
-
-
-def warning(subject: str, text: str, remedy: str) -> Finding:
-    """Return a finding that something works with a drawback."""
-    return Finding(subject, Status.WARNING, text, remedy)
-
-
-def error(subject: str, text: str, remedy: str) -> Finding:
-    """Return a finding that something does not work."""
-    return Finding(subject, Status.ERROR, text, remedy)
+fine = partial(Finding, Status.FINE)
+not_needed = partial(Finding, Status.NOT_NEEDED)
+unknown = partial(Finding, Status.UNKNOWN)
+warning = partial(Finding, Status.WARNING)
+error = partial(Finding, Status.ERROR)
 
 
 def exit_status(findings: Sequence[Finding]) -> int:
