@@ -189,21 +189,20 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                 )
             with steps.step("compare the INT8 graphs with PyTorch"):
                 int8 = check.int8(pictures, say)
+        measured = {
+            name.removeprefix("ram_"): {
+                "parity": figures.as_dict(),
+                "half": half[name].as_dict() if half else None,
+            }
+            for name, figures in exact.items()
+        }
         manifest = {
             "checkpoint": checkpoint,
             "note": request.note,
             "variant": variant.as_dict(),
-            "parity": exact["ram_head"].as_dict(),
-            "half": half["ram_head"].as_dict() if half else None,
+            **measured.pop("head"),
             "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
-            **{
-                name.removeprefix("ram_"): {
-                    "parity": figures.as_dict(),
-                    "half": half[name].as_dict() if half else None,
-                }
-                for name, figures in exact.items()
-                if name != "ram_head"
-            },
+            **measured,
             "steps": steps.as_dicts(),
             "tools": {
                 "python": platform.python_version(),

@@ -99,19 +99,8 @@ if TYPE_CHECKING:  # mypy finds these files by its mypy_path in pyproject.toml
     )
     from request import RequestError, fold, read_parameter, spell
 else:
-    ImageError, ImageLimits = encoded_image.ImageError, encoded_image.ImageLimits
-    unwrap = encoded_image.unwrap
-    LabelText, Memory, pad = label_text.LabelText, label_text.Memory, label_text.pad
-    KnownLabels, LabelLimits = labels.KnownLabels, labels.LabelLimits
-    TagOptions, Vocabulary = postprocessing.TagOptions, postprocessing.Vocabulary
-    postprocess, select = postprocessing.postprocess, postprocessing.select
-    MOST_MAPS, sigmoid = postprocessing.MOST_MAPS, postprocessing.sigmoid
-    DRAFT_MARGIN, TURNS = preprocessing.DRAFT_MARGIN, preprocessing.TURNS
-    open_image, squash = preprocessing.open_image, preprocessing.squash
-    read_orientation = preprocessing.read_orientation
-    scale_transparent_colour = preprocessing.scale_transparent_colour
-    RequestError, fold = request.RequestError, request.fold
-    read_parameter, spell = request.read_parameter, request.spell
+    for _module in (encoded_image, label_text, labels, postprocessing, preprocessing, request):
+        globals().update({name: vars(_module)[name] for name in __all__ if name in vars(_module)})
 
 
 def preprocess(

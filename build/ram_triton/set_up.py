@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import tomllib
-import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator
@@ -155,7 +154,7 @@ def can_be_reached(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=INDEX_TIMEOUT):
             return True
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False
 
 

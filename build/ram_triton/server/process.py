@@ -162,7 +162,9 @@ class TritonServer:
             self._is_killed = False
             sinks: list[Callable[[str], None]] = [self._start_log, self.log]
             sinks += [self._file] if self._file else []
-            self._log_reader = LogReader(sinks, self._with_its_own_path)
+            self._log_reader = LogReader(
+                sinks, lambda line: line.replace(str(self._models), str(self.repository))
+            )
             assert self._process.stdout is not None
             self._reader = Thread(
                 target=self._log_reader.read, args=(self._process.stdout,), daemon=True
@@ -259,10 +261,6 @@ class TritonServer:
             *access_options,
             *self.arguments,
         ]
-
-    def _with_its_own_path(self, line: str) -> str:
-        """Name the repository where a line names the link to it."""
-        return line.replace(str(self._models), str(self.repository))
 
     def _is_ready(self) -> bool:
         url = f"http://{self.http}/v2/health/ready"
