@@ -74,31 +74,15 @@ TOOLS = (
 LABEL_EMBEDS = LABELS / "label_embeds.npy"
 
 
-@dataclass(frozen=True)
-class GraphRecipe:
-    """A graph that the build makes.
-
-    Attributes:
-        model: the model of the repository that it is for; `MODELS` has its formats.
-        export: writes it in float32.
-    """
-
-    model: str
-    export: Callable[[RAM, Path], None]
-
-    def file(self, format: str) -> Path:
-        """Return the graph's place in a repository, in one of `GRAPH_FILES`."""
-        return MODELS[self.model].file(format)
-
-
-# The encoder, then what takes its embeddings: heads, and heat maps.
-GRAPHS = (
-    GraphRecipe("ram_encoder", export_encoder),
-    GraphRecipe("ram_head", export_head),
-    GraphRecipe("ram_open_head", export_open_head),
-    GraphRecipe("ram_maps", export_maps),
-    GraphRecipe("ram_open_maps", export_open_maps),
-)
+# The models with graphs, and what writes each one in float32: the encoder, then what takes its
+# embeddings, heads and heat maps. `MODELS` has the formats that each is made in.
+GRAPHS: dict[str, Callable[[RAM, Path], None]] = {
+    "ram_encoder": export_encoder,
+    "ram_head": export_head,
+    "ram_open_head": export_open_head,
+    "ram_maps": export_maps,
+    "ram_open_maps": export_open_maps,
+}
 
 
 @dataclass(frozen=True)
@@ -158,8 +142,8 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
     repository = Repository(request.repository)
     with repository.staging() as staging:
         with steps.step("export to ONNX"):
-            for graph in GRAPHS:
-                graph.export(model, staging / graph.file(FLOAT32_GRAPH))
+            for name, export in GRAPHS.items():
+                export(model, staging / MODELS[name].file(FLOAT32_GRAPH))
             _write_facts(staging, model, vocabulary)
         with steps.step("compute logits and heat maps in PyTorch"):
             tag = torch_mapper(model, choose_tags)
@@ -172,9 +156,8 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         half: dict[str, HalfPrecision] = {}
         if request.precision != NONE:
             with steps.step(f"make the {request.precision} graphs for TensorRT"):
-                for graph in GRAPHS:
-                    source, target = (graph.file(name) for name in (FLOAT32_GRAPH, HALF_GRAPH))
-                    halve(staging / source, staging / target, request.precision)
+                for path in (staging / MODELS[name].file(FLOAT32_GRAPH) for name in GRAPHS):
+                    halve(path, path.with_name(HALF_GRAPH), request.precision)
             with steps.step(f"compare the {request.precision} graphs with PyTorch"):
                 half = check.half(request.precision, pictures, say)
         int8 = None
@@ -275,17 +258,16 @@ class _Check:
         self, format: str, load: Callable[[Path], Graph], batches: Sequence[Pixels]
     ) -> Iterator[tuple[str, Figures]]:
         """Run the encoder, then the others on its embeddings; yields each one's agreement."""
-        encoder, *others = (graph for graph in GRAPHS if format in MODELS[graph.model].graphs)
+        encoder, *others = (MODELS[name] for name in GRAPHS if format in MODELS[name].graphs)
         encode = load(self.staging / encoder.file(format))
         embeds = [encode(pixels=pixels)["image_embeds"] for pixels in batches]
         del encode
         count = sum(map(len, embeds))
         tag_ids = self.tag_ids[:count]
-        for graph in others:
-            facts = MODELS[graph.model]
-            given = {"label_embeds": self._labels()} if facts.takes_labels else {}
-            run = load(self.staging / graph.file(format))
-            if facts.makes_maps:
+        for model in others:
+            given = {"label_embeds": self._labels()} if model.takes_labels else {}
+            run = load(self.staging / model.file(format))
+            if model.makes_maps:
                 ids = np.split(tag_ids, np.cumsum([len(part) for part in embeds])[:-1])
                 made = [
                     run(image_embeds=part, tag_ids=chosen, **given)["maps"]
@@ -293,12 +275,12 @@ class _Check:
                 ]
                 del run
                 maps = np.concatenate(made)
-                yield graph.model, compare_maps(self.maps[:count], tag_ids, maps, tag_ids)
+                yield model.name, compare_maps(self.maps[:count], tag_ids, maps, tag_ids)
             else:
                 made = [run(image_embeds=part, **given)["logits"] for part in embeds]
                 del run
                 logits = np.concatenate(made)
-                yield graph.model, compare(self.expected[:count], logits, self.vocabulary)
+                yield model.name, compare(self.expected[:count], logits, self.vocabulary)
 
     def _labels(self) -> Array:
         """Return the model's own labels as the head takes them, one per row."""

@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from support.golden_checkpoint import GOLDEN, golden_weights
 
 NUM_TAGS = 40
 PICTURES = Path(__file__).parents[2] / "build" / "demo" / "images"
-HEADS = [graph.model for graph in ram_triton.build.GRAPHS if graph.model != "ram_encoder"]
+HEADS = [model for model in ram_triton.build.GRAPHS if model != "ram_encoder"]
 TIMEOUT = "default_timeout_microseconds: 2000000"
 NICE = 'parameters { key: "nice" value { string_value: "19" } }'
 FLOAT32 = 'parameters { key: "INFERENCE_PRECISION_HINT" value { string_value: "f32" } }\n'
@@ -150,10 +149,8 @@ def exports_of(repository: Path, anew: Sequence[str] = ()) -> Iterator[None]:
         for file in (repository / path.parts[-3] / "1").glob("model.onnx*"):
             shutil.copy(file, path.parent)
 
-    graphs = [
-        graph if graph.model in anew else replace(graph, export=copy)
-        for graph in ram_triton.build.GRAPHS
-    ]
+    exports = ram_triton.build.GRAPHS
+    graphs = {model: export if model in anew else copy for model, export in exports.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ram_triton.build, "GRAPHS", graphs)
         yield
