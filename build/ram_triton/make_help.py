@@ -86,14 +86,12 @@ def help_text(targets: list[Target]) -> str:
             usage, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False
         ):
             lines.append(indent + line.replace("\0", " "))
-    return "\n".join(
-        [
-            *lines[1:],
-            "",
-            "Set-up runs by itself. It takes PYTHON=python3.12 for another Python, and",
-            "TORCH=cpu or TORCH=cuda for PyTorch's build (default: cuda on an NVIDIA GPU).",
-        ]
-    )
+    lines += [
+        "",
+        "Set-up runs by itself. It takes PYTHON=python3.12 for another Python, and",
+        "TORCH=cpu or TORCH=cuda for PyTorch's build (default: cuda on an NVIDIA GPU).",
+    ]
+    return "\n".join(lines[1:])
 
 
 def problem(

@@ -63,7 +63,7 @@ class Repository:
 
         A repository with graphs and without a manifest is one whose build was interrupted.
         """
-        files = _files_below(staging)
+        files = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
         hashes = {str(file): sha256(staging / file) for file in files}
         (staging / MANIFEST.name).write_text(
             json.dumps(manifest | {"artefacts": hashes}, indent=2, ensure_ascii=False) + "\n"
@@ -122,10 +122,6 @@ class Repository:
                 # A config that is there may have been changed by its owner.
                 if target.suffix != ".pbtxt" or not target.exists():
                     write_atomically(target, partial(shutil.copyfile, source))
-
-
-def _files_below(folder: Path) -> list[Path]:
-    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
 @contextlib.contextmanager

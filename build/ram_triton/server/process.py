@@ -20,7 +20,7 @@ from ram_triton.server import access
 from ram_triton.server.folder import VARIABLE, ServerFolder
 from ram_triton.server.installation import Installation
 from ram_triton.server.log import LineWriter, LogReader, StartLog
-from ram_triton.server.ports import LOOPBACK, Ports
+from ram_triton.server.ports import LOOPBACK, TRITONS, Ports
 from ram_triton.server.processes import ZOMBIE, children, state, stubs_among
 
 START_TIMEOUT = 600.0  # seconds: compiling a full-size model takes a minute on two cores
@@ -247,18 +247,16 @@ class TritonServer:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _command(self, installation: Installation) -> list[str]:
-        access_options = [*access.restrictions(self.key), *access.http_limit(installation.release)]
         return [
             str(installation.program),
             f"--model-repository={self._models}",
             *installation.options(self.profile, self._folder.path),
             f"--backend-config=python,shm-region-prefix-name={self._folder.region_prefix}",
-            *(f"--{kind}-address={self.address}" for kind in ("http", "grpc", "metrics")),
-            f"--http-port={self.ports.http}",
-            f"--grpc-port={self.ports.grpc}",
-            f"--metrics-port={self.ports.metrics}",
+            *(f"--{kind}-address={self.address}" for kind in TRITONS),
+            *(f"--{kind}-port={getattr(self.ports, kind)}" for kind in TRITONS),
             f"--exit-timeout-secs={STOP_TIMEOUT / 2:.0f}",
-            *access_options,
+            *access.restrictions(self.key),
+            *access.http_limit(installation.release),
             *self.arguments,
         ]
 
