@@ -87,14 +87,11 @@ def examine(
         yield from _guard("model", lambda: _check_model(view))
     else:
         yield error("repository", f"{root} contains no model", INSTALL)
-    for subject, check in (
-        ("GPUs", lambda: _check_gpus(view)),
-        ("Python", lambda: check_python(profile, backend_python(profile))),
-        ("tritonserver", lambda: check_server(profile)),
-        ("shared memory", lambda: _check_shared_memory(view)),
-        ("ports", lambda: check_ports(ports)),
-    ):
-        yield from _guard(subject, check)
+    yield from _guard("GPUs", lambda: _check_gpus(view))
+    yield from _guard("Python", lambda: check_python(profile, backend_python(profile)))
+    yield from _guard("tritonserver", lambda: check_server(profile))
+    yield from _guard("shared memory", lambda: _check_shared_memory(view))
+    yield from _guard("ports", lambda: check_ports(ports))
 
 
 def _guard(subject: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

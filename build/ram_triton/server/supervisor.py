@@ -66,6 +66,8 @@ class Supervisor:
     stopping: Stopping
     policy: Policy = field(default_factory=Policy)
     health: Health = field(default_factory=Health)
+    _announced: bool = field(default=False, init=False, repr=False)
+    _restarted: float = field(default=0.0, init=False, repr=False)
 
     def run(self) -> None:
         """Serve until it is asked to stop.
@@ -161,9 +163,6 @@ class Supervisor:
             return type(default)(found)
         except (OSError, ValueError, LookupError, TypeError):
             return default
-
-    _announced: bool = field(default=False, init=False, repr=False)
-    _restarted: float = field(default=0.0, init=False, repr=False)
 
     def _announce(self) -> None:
         self._announced = True

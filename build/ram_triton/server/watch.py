@@ -19,18 +19,20 @@ from ram_triton.server.health import Health
 from ram_triton.server.process import TritonServer
 from ram_triton.server.processes import STOPPED, Stub, command_line, is_over, state, stubs
 
-TICK = 0.2  # seconds
-STOPPED_TIME = 2.0  # seconds that a process may be stopped, as by SIGSTOP
-RELOAD_TIMEOUT = 300.0  # seconds
-# Each reload leaves a little of the old model in the server: after this number it is started again.
-MOST_RELOADS = 20
-RETIRED_TIME = 60.0  # seconds in which a replaced process ends what it has begun
+# Of the canary:
 CANARY_INTERVAL = 5.0  # seconds between two pictures, if nobody else is answered meanwhile
 AFTER_FAILURE = 1.0
 FAILURES = 3  # in a row
 SILENCES = 2  # of one model in a row: one may be a pause of the whole machine
 SHORTEST, LONGEST = 10.0, 120.0  # seconds that an answer may take
 PATIENCE = 60  # times what the quickest one took
+# Of the watch:
+TICK = 0.2  # seconds
+STOPPED_TIME = 2.0  # seconds that a process may be stopped, as by SIGSTOP
+RELOAD_TIMEOUT = 300.0  # seconds
+# Each reload leaves a little of the old model in the server: after this number it is started again.
+MOST_RELOADS = 20
+RETIRED_TIME = 60.0  # seconds in which a replaced process ends what it has begun
 
 
 class Canary(Thread):
