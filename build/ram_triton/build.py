@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -186,7 +186,7 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
             **measured.pop("head"),
             "int8": int8 and {"limits": INT8_LIMITS.as_dict(), "measured": int8.as_dict()},
             **measured,
-            "steps": steps.as_dicts(),
+            "steps": [asdict(step) for step in steps.taken],
             "tools": {
                 "python": platform.python_version(),
                 **{tool: importlib.metadata.version(tool) for tool in TOOLS},

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pynvml
@@ -38,11 +38,11 @@ def gpus() -> list[Gpu]:
         MachineError: there is a driver, and it fails.
     """
     try:
-        with _nvml():
-            handles = [
-                pynvml.nvmlDeviceGetHandleByIndex(index)
-                for index in range(pynvml.nvmlDeviceGetCount())
-            ]
+        with contextlib.ExitStack() as stack:
+            pynvml.nvmlInit()
+            stack.callback(pynvml.nvmlShutdown)
+            indices = range(pynvml.nvmlDeviceGetCount())
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices]
             uuids = [pynvml.nvmlDeviceGetUUID(handle) for handle in handles]
             chosen = visible(uuids, os.environ.get(VISIBLE))
             return [_read(index, handles[position]) for index, position in enumerate(chosen)]
@@ -97,12 +97,3 @@ def _read(index: int, handle: object) -> Gpu:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         total, free = int(memory.total), int(memory.free)
     return Gpu(index, pynvml.nvmlDeviceGetName(handle), f"{major}.{minor}", total, free)
-
-
-@contextlib.contextmanager
-def _nvml() -> Iterator[None]:
-    pynvml.nvmlInit()
-    try:
-        yield
-    finally:
-        pynvml.nvmlShutdown()

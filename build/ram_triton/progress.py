@@ -3,10 +3,9 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from threading import Event, Thread
 from time import perf_counter
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -98,10 +97,6 @@ class Steps:
         step = Step(name, perf_counter() - start, resident_peak("self"))
         self.taken.append(step)
         self.say(f"{name}: {step.seconds:.1f} s, {step.peak_bytes / GIGABYTE:.1f} GB of memory")
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """Return the steps' fields by name, for the manifest."""
-        return [asdict(step) for step in self.taken]
 
 
 @contextlib.contextmanager

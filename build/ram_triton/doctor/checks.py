@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from ram_triton.doctor.report import Finding, error, fine, not_needed, unknown, 
 from ram_triton.doctor.repository_view import Advance, RepositoryView
 from ram_triton.errors import MachineError
 from ram_triton.gpus import Gpu, gpus
-from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import (
     CPU,
     GPU,
@@ -229,7 +227,8 @@ def _is_number(text: str, kind: type[int] | type[float]) -> bool:
 def _label_limits(view: RepositoryView) -> Iterator[Finding]:
     """Compare the labels that a request may have with those that the head's plan takes."""
     labels, head = view.configs.get("ram_open_labels"), view.configs.get("ram_open_head")
-    limit, largest = _largest(labels, "max_labels"), _largest(head, "label_embeds")
+    limit = labels.last_number("max_labels") if labels else None
+    largest = head.last_number("label_embeds") if head else None
     if limit is not None and largest is not None and limit > largest:
         yield error(
             "configs",
@@ -246,7 +245,7 @@ def _map_limits(view: RepositoryView) -> Iterator[Finding]:
         if MODELS[name].engine is Engine.ENSEMBLE and "maps" not in outputs:
             text = f"{view.config_name(name)} is from before heat maps: it has no output 'maps'"
             yield warning("configs", text, RESTORE)
-        largest = _largest(config, "tag_ids") if MODELS[name].makes_maps else None
+        largest = config.last_number("tag_ids") if MODELS[name].makes_maps else None
         if largest is not None and largest < MOST_MAPS:
             yield error(
                 "configs",
@@ -254,13 +253,6 @@ def _map_limits(view: RepositoryView) -> Iterator[Finding]:
                 f"postprocessor asks for up to {MOST_MAPS}",
                 f"raise the last size of tag_ids to {MOST_MAPS}",
             )
-
-
-def _largest(config: EngineConfig | None, parameter: str) -> int | None:
-    """Return the last number of a parameter such as `1x8, 4x32`; None if it does not end in one."""
-    text = (config.parameter(parameter) if config else None) or ""
-    number = re.split("[,x]", text)[-1].strip()
-    return int(number) if number.isdecimal() else None
 
 
 def check_stray_files(view: RepositoryView) -> Iterator[Finding]:

@@ -96,7 +96,9 @@ class RepositoryView:
 
     def tensor_bytes(self, variant: Variant) -> dict[str, int]:
         """Return the bytes per image of each tensor that models hand on."""
-        image = int(self._largest_image() * TEXT_COST)
+        config = self.configs.get("ram_preprocess")
+        # Of the largest image that is accepted; 0 if the config has no limit.
+        image = int(((config and config.last_number("max_bytes")) or 0) * TEXT_COST)
         return {
             "image": image,
             "passed_image": image,
@@ -108,12 +110,6 @@ class RepositoryView:
             "map_ids": MOST_MAPS * 4,
             "maps": MOST_MAPS * (variant.num_tokens - 1) * 4,
         }
-
-    def _largest_image(self) -> int:
-        """Return the bytes of the largest image that is accepted; 0 if the config has no limit."""
-        config = self.configs.get("ram_preprocess")
-        limit = (config.parameter("max_bytes") if config else None) or ""
-        return int(limit) if limit.isdecimal() else 0
 
     def largest_batch(self, model: str) -> int:
         """Return the images per request; as many as `ram` takes if the model does not batch."""

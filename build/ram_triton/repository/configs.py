@@ -83,6 +83,11 @@ class EngineConfig:
         parameters = self.model.parameters  # reading a missing key would add it
         return str(parameters[name].string_value) if name in parameters else None
 
+    def last_number(self, name: str) -> int | None:
+        """Return the last number of a parameter such as `1x4, 8x16`; None if it ends in none."""
+        number = re.split("[,x]", self.parameter(name) or "")[-1].strip()
+        return int(number) if number.isdecimal() else None
+
     @property
     def starves(self) -> bool:
         """Whether the dynamic batcher of Triton before 26.08 slows down to a stall under load.
@@ -167,10 +172,6 @@ class EngineConfig:
             raise self._error(f"the parameter '{name}' must be three sizes, such as '1, 8, 32'")
         return sizes
 
-    def _free(self, name: str, is_input: bool) -> int:
-        """Return how many dimensions of a tensor, from its first on, are free."""
-        return len(self.sizes(name)[0]) if is_input else 1
-
     def _bindings(self) -> dict[str, Binding]:
         return {
             entry.name: Binding(
@@ -189,7 +190,8 @@ class EngineConfig:
             raise self._error(f"'{found.name}' is not {kind} of the graph")
         if found.type != wanted.type:
             raise self._error(f"'{found.name}' is {found.type} in the graph, {wanted.type} here")
-        free = self._free(found.name, found.is_input)
+        # How many dimensions, from the first on, are free.
+        free = len(self.sizes(found.name)[0]) if found.is_input else 1
         batch, sizes = found.shape[:free], list(found.shape[free:])
         if set(batch) != {FREE}:
             raise self._error(f"'{found.name}' has a fixed batch of {batch[0]}")
