@@ -55,14 +55,13 @@ def check_artefacts(view: RepositoryView) -> Iterator[Finding]:
 def check_vocabulary(view: RepositoryView) -> Iterator[Finding]:
     """Compare the number of tags with the length of the head's logits."""
     entries = read_json(view.root / VOCABULARY)
-    whole = isinstance(entries, list) and all(
+    if isinstance(entries, list) and all(
         isinstance(entry, dict) and set(entry) >= FIELDS for entry in entries
-    )
-    if not whole or not isinstance(entries, list):
+    ):
+        yield from _compare(view, "vocabulary", HEAD, "logits", len(entries), "tags")
+    else:
         text = f"{VOCABULARY} is missing, damaged or cut short"
         yield error("vocabulary", text, "run 'make model' again")
-    else:
-        yield from _compare(view, "vocabulary", HEAD, "logits", len(entries), "tags")
 
 
 def check_image_size(view: RepositoryView) -> Iterator[Finding]:

@@ -28,9 +28,8 @@ SHARED_MEMORY = Path("/dev/shm")
 MEMORY_INFO = Path("/proc/meminfo")
 ORDINARY_JPEG = 400 * 10**6  # bytes in the instance's own process, see docs/images.md
 # An instance of a Python model starts with a region of this size, and grows it by what a batch
-# needs. The OpenVINO backend of the CPU profile is in Python too.
+# needs.
 REGION = 2**20
-PYTHON_BACKENDS = ("python", OPENVINO_BACKEND)
 
 
 def check_gpu_memory(view: RepositoryView, gpus: Sequence[Gpu]) -> Iterator[Finding]:
@@ -147,12 +146,9 @@ def check_shared_memory(view: RepositoryView, memory: tuple[int, int] | None) ->
         memory: total and free bytes of shared memory; None if there is none.
     """
     subject, variant = "shared memory", view.variant
-    models = [
-        name
-        for name, config in view.configs.items()
-        if config.model.backend in PYTHON_BACKENDS
-        and (config.model.backend == "python" or view.profile == CPU)
-    ]
+    # The OpenVINO backend of the CPU profile is in Python too.
+    backends = ("python", OPENVINO_BACKEND) if view.profile == CPU else ("python",)
+    models = [name for name, config in view.configs.items() if config.model.backend in backends]
     if memory is None:
         yield error(subject, "/dev/shm is missing", "mount a tmpfs there, or run in a container")
         return
