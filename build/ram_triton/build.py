@@ -34,10 +34,14 @@ from ram_triton.graphs.int8 import MOST_PICTURES, quantise_pair, require_nncf
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.model.weight_files import digest
-from ram_triton.parity.compare import Agreement, HalfPrecision, compare
-from ram_triton.parity.figures import Figures
-from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS
-from ram_triton.parity.maps import choose_tags, compare_maps
+from ram_triton.parity.compare import (
+    Agreement,
+    HalfPrecision,
+    choose_tags,
+    compare,
+    compare_maps,
+)
+from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS, Figures
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
 from ram_triton.progress import Steps
 from ram_triton.repository.layout import (

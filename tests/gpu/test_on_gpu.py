@@ -20,9 +20,8 @@ from ram_triton.engines.tensorrt_runner import (
 from ram_triton.errors import EngineError, MachineError
 from ram_triton.gpus import first_gpu
 from ram_triton.graphs.half_precision import HALVES, halve
-from ram_triton.parity.compare import compare
+from ram_triton.parity.compare import choose_tags, compare, compare_maps
 from ram_triton.parity.limits import HALF_LIMITS
-from ram_triton.parity.maps import choose_tags, compare_maps
 from ram_triton.parity.pictures import picture_batches
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.repository.layout import DEFAULT_REPOSITORY

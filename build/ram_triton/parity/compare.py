@@ -1,22 +1,23 @@
-"""How far two ways to compute the same logits agree, in numbers and in tags."""
+"""How far two ways to compute the same agree: in logits, tags and heat maps."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import ge, le
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ram_triton.engines.tagger import Logits
+from ram_triton.engines.tagger import Array, Logits
 from ram_triton.errors import GraphError, ParityError
 from ram_triton.graphs.half_precision import largest_number
-from ram_triton.parity.figures import Figures
-from ram_triton.parity.limits import HALF_LIMITS, HEADROOM, Limits
+from ram_triton.parity.limits import HALF_LIMITS, HEADROOM, Check, Figures, Limits
 from ram_triton.repository.layout import NONE
 from ram_triton.server_code import Vocabulary, select, sigmoid
 
 # Scores that float32 distinguishes from 0 and 1; a threshold beyond them has no finite logit.
 SMALLEST_SCORE, LARGEST_SCORE = np.finfo(np.float32).tiny, 1 - np.finfo(np.float32).epsneg
+SHOWN = 8  # tags per image whose heat maps are compared
 
 
 @dataclass(frozen=True)
@@ -41,28 +42,17 @@ class Agreement(Figures):
     largest_flip_distance_score: float
     tag_f1: float
 
-    def beyond(self, limits: Limits) -> list[str]:
-        """Return a phrase for each figure beyond its limit, with both numbers."""
-        # Each written so that NaN is beyond the limit.
-        return [
-            f"{what} {figure:.3g}, the limit is {limit:g}"
-            for what, figure, limit, within in (
-                (
-                    "largest logit difference",
-                    self.largest_logit_difference,
-                    limits.logit_difference,
-                    self.largest_logit_difference <= limits.logit_difference,
-                ),
-                (
-                    "a tag flips whose logit is off its threshold by",
-                    self.largest_flip_distance,
-                    limits.flip_distance,
-                    self.largest_flip_distance <= limits.flip_distance,
-                ),
-                ("tag F1", self.tag_f1, limits.tag_f1, self.tag_f1 >= limits.tag_f1),
-            )
-            if not within
-        ]
+    def checks(self, limits: Limits) -> Iterator[Check]:
+        """Yield each figure that has a limit."""
+        flip = "a tag flips whose logit is off its threshold by"
+        yield (
+            "largest logit difference",
+            self.largest_logit_difference,
+            le,
+            limits.logit_difference,
+        )
+        yield flip, self.largest_flip_distance, le, limits.flip_distance
+        yield "tag F1", self.tag_f1, ge, limits.tag_f1
 
     def __str__(self) -> str:
         flips = "no tag flips"
@@ -75,6 +65,27 @@ class Agreement(Figures):
             f"largest logit difference {self.largest_logit_difference:.2g}, {flips}, "
             f"tag F1 {self.tag_f1:.4f} on {self.images} images"
         )
+
+
+@dataclass(frozen=True)
+class MapAgreement(Figures):
+    """How far a candidate's heat maps agree with those of a reference.
+
+    Attributes:
+        maps: how many were compared.
+        largest_map_difference: of two weights of a map, whose sum is 1; NaN if a weight is NaN.
+    """
+
+    maps: int
+    largest_map_difference: float
+
+    def checks(self, limits: Limits) -> Iterator[Check]:
+        """Yield the figure, which has a limit."""
+        what = "largest difference of a heat map's weights"
+        yield what, self.largest_map_difference, le, limits.map_difference
+
+    def __str__(self) -> str:
+        return f"largest difference {self.largest_map_difference:.2g} in {self.maps} heat maps"
 
 
 @dataclass(frozen=True)
@@ -189,6 +200,46 @@ def compare(expected: Logits, actual: Logits, vocabulary: Vocabulary) -> Agreeme
         ),
         tag_f1=float(2 * (chosen & rechosen).sum() / total) if total else 1.0,
     )
+
+
+def choose_tags(logits: Logits) -> Array:
+    """Choose the tags whose maps are compared: of each image the highest-scoring ones.
+
+    Args:
+        logits: (images, tags).
+
+    Returns:
+        (images, shown + 1) int32; the last column is padding, to be checked too.
+    """
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :SHOWN]
+    return np.pad(best, ((0, 0), (0, 1)), constant_values=-1).astype(np.int32)
+
+
+def compare_maps(expected: Array, tag_ids: Array, actual: Array, actual_ids: Array) -> MapAgreement:
+    """Compare a candidate's heat maps with a reference's, tag by tag.
+
+    Args:
+        expected: the reference's maps, (images, tags, side, side).
+        tag_ids: of which tag each is, (images, tags).
+        actual: the candidate's, likewise.
+        actual_ids: likewise; tags that only one of both has are not compared.
+
+    Raises:
+        ParityError: the maps' sizes differ, or there is nothing to compare.
+    """
+    if expected.shape[2:] != actual.shape[2:]:
+        raise ParityError(
+            f"heat maps of shapes {expected.shape} and {actual.shape} cannot be compared"
+        )
+    differences = []
+    for maps, ids, others, other_ids in zip(expected, tag_ids, actual, actual_ids, strict=True):
+        places = {int(tag): place for place, tag in enumerate(other_ids)}
+        for own, tag in zip(maps, ids, strict=True):
+            if int(tag) in places:
+                differences.append(np.abs(own - others[places[int(tag)]]).max())
+    if not differences:
+        raise ParityError("there are no heat maps to compare")
+    return MapAgreement(len(differences), float(np.max(differences)))
 
 
 def _chosen(logits: Logits, vocabulary: Vocabulary) -> npt.NDArray[np.bool_]:

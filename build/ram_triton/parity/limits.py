@@ -1,6 +1,10 @@
-"""What graphs may differ by from PyTorch in float32, in each precision."""
+"""What graphs may differ by from PyTorch in float32, in each precision, and how it is checked."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+
+from ram_triton.errors import ParityError
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,37 @@ INT8_LIMITS = Limits(logit_difference=1.6, flip_distance=1.0, tag_f1=0.85, map_d
 # How many times larger than in the check an activation must have room to grow: other pictures may
 # drive it higher.
 HEADROOM = 2.0
+
+
+# What a figure is, the figure, what it must be to its limit (such as `operator.le`), the limit.
+Check = tuple[str, float, Callable[[float, float], bool], float]
+
+
+@dataclass(frozen=True)
+class Figures(ABC):
+    """How far a candidate agrees with a reference, in numbers."""
+
+    @abstractmethod
+    def checks(self, limits: Limits) -> Iterator[Check]:
+        """Yield each figure that has a limit; NaN is beyond every limit."""
+
+    def beyond(self, limits: Limits) -> list[str]:
+        """Return a phrase for each figure beyond its limit, with both numbers."""
+        return [
+            f"{what} {figure:.3g}, the limit is {limit:g}"
+            for what, figure, is_within, limit in self.checks(limits)
+            if not is_within(figure, limit)
+        ]
+
+    def require(self, limits: Limits, candidate: str = "the graphs") -> None:
+        """Check the figures.
+
+        Raises:
+            ParityError: one is beyond its limit; the message starts with `candidate`.
+        """
+        if problems := self.beyond(limits):
+            raise ParityError(f"{candidate} differ from PyTorch: {'; '.join(problems)}")
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures by name, for the manifest."""
+        return asdict(self)

@@ -23,7 +23,14 @@ from ram_triton.errors import ParityError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.parity.answers import Bounds, find_wrong_tag
-from ram_triton.parity.compare import Agreement, compare
+from ram_triton.parity.compare import (
+    SHOWN,
+    Agreement,
+    MapAgreement,
+    choose_tags,
+    compare,
+    compare_maps,
+)
 from ram_triton.parity.files import (
     GraphPair,
     find_graph_pairs,
@@ -32,7 +39,6 @@ from ram_triton.parity.files import (
     require_checkpoint,
 )
 from ram_triton.parity.limits import Limits
-from ram_triton.parity.maps import SHOWN, MapAgreement, choose_tags, compare_maps
 from ram_triton.parity.pictures import file_batches, picture_batches, picture_files
 from ram_triton.parity.server import OPEN_MODEL, PIXELS_MODEL, Deployment
 from ram_triton.server_code import Vocabulary
