@@ -29,8 +29,7 @@ from ram_triton.bench.measurement import (
 )
 from ram_triton.cli import run_module
 from ram_triton.engines.openvino import CompiledGraph
-from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.engines.tagger import tag_all
+from ram_triton.engines.tagger import tag_all, torch_tagger
 from ram_triton.engines.tensorrt import RTX, TENSORRT, Network, load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, require_cuda
 from ram_triton.errors import BenchmarkError, EngineError, ParityError

@@ -20,8 +20,7 @@ import torch
 
 from ram_triton.engines.onnxruntime import RoundedGraph
 from ram_triton.engines.openvino import CompiledGraph
-from ram_triton.engines.pytorch import torch_mapper
-from ram_triton.engines.tagger import Array, Graph, Logits, Pixels
+from ram_triton.engines.tagger import Array, Graph, Logits, Pixels, torch_answers
 from ram_triton.graphs.export import (
     export_encoder,
     export_head,
@@ -150,11 +149,9 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                 export(model, staging / MODELS[name].file(FLOAT32_GRAPH))
             _write_facts(staging, model, vocabulary)
         with steps.step("compute logits and heat maps in PyTorch"):
-            tag = torch_mapper(model, choose_tags)
-            answers = zip(*map(tag, [*pictures, *noise]), strict=True)
-            expected, tag_ids, maps = (np.concatenate(parts) for parts in answers)
-        del model, tag
-        check = _Check(staging, expected, tag_ids, maps, vocabulary)
+            answers = torch_answers(model, [*pictures, *noise], choose_tags)
+        del model
+        check = _Check(staging, *answers, vocabulary)
         with steps.step("compare the float32 graphs with PyTorch"):
             exact = check.float32([*pictures, *noise], say)
         half: dict[str, HalfPrecision] = {}

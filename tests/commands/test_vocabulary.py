@@ -9,7 +9,7 @@ import pytest
 import torch
 from ram_triton.build import BuildRequest, build
 from ram_triton.engines.openvino import openvino_tagger
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import torch_tagger
 from ram_triton.model.checkpoint import load_model
 from ram_triton.repository.layout import NONE
 from ram_triton.text_encoder.checkpoint import load_text_encoder

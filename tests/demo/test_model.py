@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.engines.tagger import tag_all
+from ram_triton.engines.tagger import tag_all, torch_tagger
 from ram_triton.model.checkpoint import load_model
 from ram_triton.parity.pictures import picture_batches, picture_files
 from ram_triton.server_code import select

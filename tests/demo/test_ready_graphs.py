@@ -13,8 +13,7 @@ import pytest
 import torch
 from demo import ready_graphs
 from ram_triton.engines.openvino import CompiledGraph, openvino_tagger
-from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.engines.tagger import tag_all
+from ram_triton.engines.tagger import tag_all, torch_tagger
 from ram_triton.errors import RepositoryError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.parity.compare import compare

@@ -9,12 +9,11 @@ import torch
 from experiments import gpu
 from experiments.gpu import choose_engine
 from ram_triton.cli import run_module
-from ram_triton.engines.pytorch import torch_mapper
+from ram_triton.engines.tagger import torch_answers
 from ram_triton.engines.tensorrt import TENSORRT, Network, load_tensorrt
 from ram_triton.engines.tensorrt_runner import (
     LoadedEngine,
-    engine_mapper,
-    engine_tagger,
+    chain_on_gpu,
     require_cuda,
 )
 from ram_triton.errors import EngineError, MachineError
@@ -79,17 +78,17 @@ def some_pictures(model, batch):
 def test_engines_compute_what_pytorch_does(engines, precision, model, vocabulary, batch):
     pixels = some_pictures(model, batch)
     encoder, head, maps = engines
-    logits, tag_ids, expected = torch_mapper(model, choose_tags)(pixels)
-    agreement = compare(logits, engine_tagger(encoder, head)(pixels), vocabulary)
+    logits, tag_ids, expected = torch_answers(model, [pixels], choose_tags)
+    agreement = compare(logits, chain_on_gpu(encoder, head)(pixels), vocabulary)
     agreement.require(HALF_LIMITS[precision], "the engines")
-    made = engine_mapper(encoder, maps)(pixels, tag_ids)
+    made = chain_on_gpu(encoder, maps)(pixels, tag_ids=tag_ids)
     of_maps = compare_maps(expected, tag_ids, made, tag_ids)
     of_maps.require(HALF_LIMITS[precision], "the engines of heat maps")
 
 
 def test_an_image_has_the_same_logits_wherever_it_stands_in_a_batch(engines, model):
     pixels = some_pictures(model, 3)
-    tag = engine_tagger(*engines[:2])
+    tag = chain_on_gpu(*engines[:2])
     together, swapped = tag(pixels), tag(pixels[::-1].copy())
     assert np.abs(together - swapped[::-1]).max() < 1e-2
     assert np.abs(together[0] - together[1]).max() > 1e-2, "the pictures differ"
@@ -97,7 +96,7 @@ def test_an_image_has_the_same_logits_wherever_it_stands_in_a_batch(engines, mod
 
 def test_a_batch_beyond_the_profile_is_refused(engines, model):
     with pytest.raises(EngineError, match="ram_encoder does not take pixels"):
-        engine_tagger(*engines[:2])(some_pictures(model, 33))
+        chain_on_gpu(*engines[:2])(some_pictures(model, 33))
 
 
 def test_an_engine_that_is_none_is_refused(engine):

@@ -5,7 +5,7 @@ import pytest
 import tritonclient.grpc as grpc
 from experiments.full_size import measure
 from ram_triton.build import BuildRequest, build
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import torch_tagger
 from ram_triton.model.checkpoint import random_model, save_model
 from ram_triton.model.variant import published_variant
 from ram_triton.server import TritonServer

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from ram_triton.engines.onnxruntime import RoundedGraph, rounded_tagger
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.onnxruntime import RoundedGraph
+from ram_triton.engines.tagger import chain, torch_tagger
 from ram_triton.errors import GraphError
 from ram_triton.graphs.export import export_model
 from ram_triton.graphs.half_precision import HALVES, halve, largest_number, node_types
@@ -129,7 +129,7 @@ def test_no_constant_is_beyond_half_precision(halves, precision, name):
 
 
 def test_the_logits_are_the_references_within_the_limits(halves, precision, golden):
-    tagger = rounded_tagger(*(halves[name] for name in ENGINES))
+    tagger = chain(*(RoundedGraph(halves[name]) for name in ENGINES))
     logits = tagger(golden["pixels"])
     assert logits.dtype == np.float32
     difference = np.abs(logits - golden["logits"]).max()
@@ -153,7 +153,7 @@ def test_masks_as_large_as_those_of_published_models_are_constants(tmp_path):
     in_float32 = [n for n in graph.node if n.op_type == "Add" and types[n.output[0]] == 1]
     assert len(in_float32) == 2 * sum(LARGE_MASKS.depths) + 2
     pixels = np.random.default_rng(0).integers(0, 256, (2, 384, 384, 3), np.uint8)
-    difference = np.abs(rounded_tagger(*half)(pixels) - torch_tagger(model)(pixels)).max()
+    difference = np.abs(chain(*map(RoundedGraph, half))(pixels) - torch_tagger(model)(pixels)).max()
     assert 1e-5 < difference < HALF_LIMITS["float16"].logit_difference
 
 

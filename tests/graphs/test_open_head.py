@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ram_triton.engines.openvino import CompiledGraph, openvino_tagger
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import torch_tagger
 from ram_triton.graphs.export import export_open_head
 
 TOLERANCE = 1e-4

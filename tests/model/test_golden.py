@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ram_triton.engines.openvino import openvino_tagger
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import torch_tagger
 from ram_triton.graphs.export import export_model
 from ram_triton.model.checkpoint import load_model, save_model
 

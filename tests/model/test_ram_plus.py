@@ -8,9 +8,9 @@ import pytest
 import torch
 import tritonclient.grpc as grpc
 from ram_triton.build import BuildRequest, build
-from ram_triton.engines.onnxruntime import rounded_tagger
+from ram_triton.engines.onnxruntime import RoundedGraph
 from ram_triton.engines.openvino import CompiledGraph, openvino_tagger
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import chain, torch_tagger
 from ram_triton.errors import CheckpointError
 from ram_triton.graphs.export import export_open_head
 from ram_triton.model.checkpoint import load_model, save_model
@@ -134,9 +134,8 @@ def test_the_manifest_says_which_of_the_two_it_is(plus_repository, plus_model, m
 
 
 def test_half_precision_stays_within_its_limits(plus_repository, golden, direct_logits):
-    logits = rounded_tagger(
-        plus_repository / "ram_encoder/1/half.onnx", plus_repository / "ram_head/1/half.onnx"
-    )(golden["pixels"])
+    names = "ram_encoder/1/half.onnx", "ram_head/1/half.onnx"
+    logits = chain(*(RoundedGraph(plus_repository / name) for name in names))(golden["pixels"])
     difference = np.abs(logits - direct_logits(golden["pixels"])).max()
     assert 1e-4 < difference <= HALF_LIMITS["float16"].logit_difference
 

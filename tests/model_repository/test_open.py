@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 import tritonclient.http as http
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import torch_tagger
 from ram_triton.server_code import preprocess, select
 from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, runs, tags_of
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype

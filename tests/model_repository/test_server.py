@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from ram_triton.engines.pytorch import torch_tagger
+from ram_triton.engines.tagger import torch_tagger
 from ram_triton.server_code import TagOptions, preprocess, select, sigmoid
 from support.requests_to_ram import ask, infer_inputs, runs, statistics, tags_of
 from tritonclient.utils import InferenceServerException

@@ -42,10 +42,9 @@ from ram_triton.bench.preprocessing import (
 )
 from ram_triton.bench.report import Result
 from ram_triton.engines.openvino import CompiledGraph, openvino_tagger, served_graphs
-from ram_triton.engines.pytorch import torch_tagger
-from ram_triton.engines.tagger import Tagger, make_tagger, tag_all
+from ram_triton.engines.tagger import Tagger, chain, tag_all, torch_tagger
 from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
-from ram_triton.engines.tensorrt_runner import LoadedEngine, engine_tagger
+from ram_triton.engines.tensorrt_runner import LoadedEngine, chain_on_gpu
 from ram_triton.errors import BenchmarkError
 from ram_triton.files import sha256
 from ram_triton.model.checkpoint import load_model
@@ -298,11 +297,11 @@ def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
     if device == "cuda":
         plans = [repository / graph.with_name(layout.PLAN) for graph in graphs]
         trt = load_tensorrt(TENSORRT)
-        return engine_tagger(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
+        return chain_on_gpu(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
     served = served_graphs(repository)
     encoder, head = (CompiledGraph(path, properties) for path, properties in served)
     is_int8 = any(path.name == layout.INT8_GRAPH for path, _ in served)
-    return make_tagger(encoder, head), INT8 if is_int8 else encoder.precision
+    return chain(encoder, head), INT8 if is_int8 else encoder.precision
 
 
 def preprocessor_clients() -> list[int]:

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from onnx import NodeProto, helper
 
-from ram_triton.engines.tagger import Array, Tagger, make_tagger
+from ram_triton.engines.tagger import Array
 from ram_triton.graphs.half_precision import FLOAT, HALVES, MOVING, node_types
 
 PEAK = "peak of "  # begins the names of the outputs that watch a tensor's magnitude
@@ -54,17 +54,6 @@ class RoundedGraph:
         for name, peak in zip(self.peaks, results[given:], strict=True):
             self.peaks[name] = max(self.peaks[name], float(peak))
         return dict(zip(self._outputs, results[:given], strict=True))
-
-
-def rounded_tagger(encoder: Path, head: Path, **given: Array) -> Tagger:
-    """Return two half-precision graphs as one function of pixels.
-
-    Args:
-        encoder: the encoder's file.
-        head: the head's.
-        given: the head's inputs beside the image embeddings, by name.
-    """
-    return make_tagger(RoundedGraph(encoder), RoundedGraph(head), **given)
 
 
 def _round(graph: onnx.GraphProto) -> list[str]:

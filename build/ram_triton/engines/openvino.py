@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import openvino
 
-from ram_triton.engines.tagger import Array, Tagger, make_tagger
+from ram_triton.engines.tagger import Array, Tagger, chain
 from ram_triton.errors import EngineError
 from ram_triton.repository import layout
 from ram_triton.repository.configs import EngineConfig
@@ -77,7 +77,7 @@ def openvino_tagger(
         properties: OpenVINO's, by name; by default float32.
         given: the head's inputs beside the image embeddings, by name.
     """
-    return make_tagger(CompiledGraph(encoder, properties), CompiledGraph(head, properties), **given)
+    return chain(CompiledGraph(encoder, properties), CompiledGraph(head, properties), **given)
 
 
 def served_graphs(repository: Path) -> list[tuple[Path, dict[str, str]]]:

@@ -3,15 +3,13 @@
 Apart from `tensorrt`, because the serving image makes plans without PyTorch.
 """
 
+from collections.abc import Callable
 from types import ModuleType
-from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ram_triton.engines.tagger import Mapper, Tagger
+from ram_triton.engines.tagger import Array, Pixels, chain
 from ram_triton.engines.tensorrt import make_log
 from ram_triton.errors import EngineError
 
@@ -103,47 +101,23 @@ class LoadedEngine:
         return EngineError(f"{self._name} {text}{reason}")
 
 
-def engine_tagger(
-    encoder: LoadedEngine, head: LoadedEngine, **head_inputs: NDArray[np.float32]
-) -> Tagger:
-    """Return both engines as one function of pixels.
-
-    Args:
-        encoder: the engine of the encoder.
-        head: the engine of the head.
-        head_inputs: the head's inputs beside the image embeddings, by their names.
-    """
-    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in head_inputs.items()}
+def chain_on_gpu(
+    encoder: LoadedEngine, second: LoadedEngine, **given: Array
+) -> Callable[..., Array]:
+    """Return both engines as one function of arrays, as `chain`; what flows between stays there."""
+    run = chain(encoder, second, **_copied(given))
     # On the default stream TensorRT would wait after each run.
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def tag(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run_on_gpu(pixels: Pixels, **chosen: Array) -> Array:
         with torch.cuda.stream(stream):
-            image_embeds = encoder(pixels=torch.from_numpy(pixels).cuda())["image_embeds"]
-            logits = head(image_embeds=image_embeds, **on_gpu)["logits"].cpu()
-        return cast(NDArray[np.float32], logits.numpy())
+            output = run(torch.from_numpy(pixels).cuda(), **_copied(chosen)).cpu()
+        result: Array = output.numpy()
+        return result
 
-    return tag
+    return run_on_gpu
 
 
-def engine_mapper(
-    encoder: LoadedEngine, maps: LoadedEngine, **map_inputs: NDArray[np.float32]
-) -> Mapper:
-    """Return both engines as one function of pixels and tag ids, as `engine_tagger`.
-
-    Args:
-        encoder: the engine of the encoder.
-        maps: the engine of the heat maps.
-        map_inputs: its inputs beside the image embeddings and the tag ids, by their names.
-    """
-    on_gpu = {name: torch.from_numpy(array).cuda() for name, array in map_inputs.items()}
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-
-    def make_maps(pixels: NDArray[np.uint8], tag_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        with torch.cuda.stream(stream):
-            image_embeds = encoder(pixels=torch.from_numpy(pixels).cuda())["image_embeds"]
-            ids = torch.from_numpy(tag_ids).cuda()
-            made = maps(image_embeds=image_embeds, tag_ids=ids, **on_gpu)["maps"].cpu()
-        return cast(NDArray[np.float32], made.numpy())
-
-    return make_maps
+def _copied(arrays: dict[str, Array]) -> dict[str, Tensor]:
+    """Return the arrays as tensors on the GPU."""
+    return {name: torch.from_numpy(array).cuda() for name, array in arrays.items()}

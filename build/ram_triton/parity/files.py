@@ -1,7 +1,7 @@
 """What a repository contains to compare with PyTorch: a manifest, a vocabulary, pairs of graphs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,9 @@ import numpy as np
 
 from ram_triton.engines.onnxruntime import RoundedGraph
 from ram_triton.engines.openvino import CompiledGraph
-from ram_triton.engines.tagger import Graph, Mapper, Tagger, make_mapper, make_tagger
+from ram_triton.engines.tagger import Array, chain
 from ram_triton.engines.tensorrt import load_tensorrt
-from ram_triton.engines.tensorrt_runner import (
-    LoadedEngine,
-    engine_mapper,
-    engine_tagger,
-    require_cuda,
-)
+from ram_triton.engines.tensorrt_runner import LoadedEngine, chain_on_gpu, require_cuda
 from ram_triton.errors import ParityError
 from ram_triton.gpus import first_gpu
 from ram_triton.model.weight_files import digest
@@ -42,7 +37,6 @@ REMEDIES = {
     PLAN: "run 'make plans' where the GPU is",
 }
 FIXED_LIMITS = {FLOAT32_GRAPH: FLOAT32_LIMITS, INT8_GRAPH: INT8_LIMITS}
-FIGURES = ("logit_difference", "flip_distance", "tag_f1", "map_difference")
 # What takes the encoder's embeddings beside the head, where a repository has it.
 OTHERS = tuple(
     model
@@ -80,10 +74,8 @@ class GraphPair:
         other = f" of {self.model.name}" if self.model in OTHERS else ""
         return self.encoder.name + other
 
-    def load(self) -> tuple[Tagger | Mapper, str]:
-        """Return the pair as a function, and the name of the engine that runs it.
-
-        The function makes logits of pixels, or heat maps of pixels and tag ids.
+    def load(self) -> tuple[Callable[..., Array], str]:
+        """Return the pair as a function, as `chain` does, and the name of the engine that runs it.
 
         Raises:
             MachineError, EngineError: they are plans, and no TensorRT or GPU here can run them.
@@ -99,18 +91,14 @@ class GraphPair:
                 LoadedEngine(trt, path.read_bytes(), str(path))
                 for path in (self.encoder, self.head)
             )
-            on_gpu = engine_mapper if self.model.makes_maps else engine_tagger
-            return on_gpu(*engines, **inputs), f"TensorRT {trt.__version__} on {gpu.name}"
+            return chain_on_gpu(*engines, **inputs), f"TensorRT {trt.__version__} on {gpu.name}"
         engine = {
             FLOAT32_GRAPH: "OpenVINO, float32",
             INT8_GRAPH: "OpenVINO, INT8, the rest float32",
             HALF_GRAPH: f"ONNX Runtime, rounded to {self.precision}",
         }[self.encoder.name]
-        make = make_mapper if self.model.makes_maps else make_tagger
-        return make(self._open(self.encoder), self._open(self.head), **inputs), engine
-
-    def _open(self, path: Path) -> Graph:
-        return RoundedGraph(path) if path.name == HALF_GRAPH else CompiledGraph(path)
+        load = RoundedGraph if self.encoder.name == HALF_GRAPH else CompiledGraph
+        return chain(load(self.encoder), load(self.head), **inputs), engine
 
 
 def read_repository(root: Path) -> tuple[dict[str, Any], Vocabulary]:
@@ -158,7 +146,7 @@ def half_precision_limits(manifest: dict[str, Any]) -> Limits | None:
         if not half:
             return None
         limits = {"map_difference": 0.0, **half["limits"]}
-        return Limits(**{name: float(limits[name]) for name in FIGURES})
+        return Limits(**{field.name: float(limits[field.name]) for field in fields(Limits)})
     except (KeyError, TypeError, ValueError) as error:
         raise ParityError("the manifest's 'half' is damaged: run 'make model' again") from error
 

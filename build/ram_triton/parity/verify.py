@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ram_triton.engines.pytorch import torch_mapper
-from ram_triton.engines.tagger import Mapper, Pixels, Tagger
+from ram_triton.engines.tagger import Array, Pixels, tag_all, torch_answers
 from ram_triton.errors import ParityError
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
@@ -133,9 +132,8 @@ class Reference:
             PictureError: there are no pictures, or one cannot be read.
         """
         self.count = len(picture_files(self.images))
-        answer = torch_mapper(self.model, choose_tags)
-        answers = [answer(pixels) for pixels in self._batches("PyTorch")]
-        self.logits, self.tag_ids, self.maps = map(np.concatenate, zip(*answers, strict=True))
+        answers = torch_answers(self.model, self._batches("PyTorch"), choose_tags)
+        self.logits, self.tag_ids, self.maps = answers
 
     def compare_graphs(self, pair: GraphPair) -> Comparison:
         """Compare a pair of graphs; an error of its engine becomes part of the comparison."""
@@ -214,14 +212,13 @@ class Reference:
             return Comparison(name, engine, limits, None, f"another model: {error}")
         return Comparison(name, engine, limits, agreement)
 
-    def _compare(self, pair: GraphPair, function: Tagger | Mapper) -> Agreement | MapAgreement:
+    def _compare(self, pair: GraphPair, function: Callable[..., Array]) -> Agreement | MapAgreement:
         if not pair.model.makes_maps:
-            tag = cast(Tagger, function)
-            logits = np.concatenate([tag(pixels) for pixels in self._batches(pair.name)])
+            logits = tag_all(function, self._batches(pair.name))
             return compare(self.logits, logits, self.vocabulary)
-        make, made, first = cast(Mapper, function), [], 0
+        made, first = [], 0
         for pixels in self._batches(pair.name):
-            made.append(make(pixels, self.tag_ids[first : first + len(pixels)]))
+            made.append(function(pixels, tag_ids=self.tag_ids[first : first + len(pixels)]))
             first += len(pixels)
         return compare_maps(self.maps, self.tag_ids, np.concatenate(made), self.tag_ids)
 
