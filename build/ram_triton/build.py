@@ -40,7 +40,7 @@ from ram_triton.parity.compare import (
     compare,
     compare_maps,
 )
-from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS, Figures
+from ram_triton.parity.limits import FLOAT32_LIMITS, INT8_LIMITS, Figures, Limits
 from ram_triton.parity.pictures import noise_batches, picture_batches, picture_files
 from ram_triton.progress import Steps
 from ram_triton.repository.layout import (
@@ -151,16 +151,17 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
         with steps.step("compute logits and heat maps in PyTorch"):
             answers = torch_answers(model, [*pictures, *noise], choose_tags)
         del model
-        check = _Check(staging, *answers, vocabulary)
+        check = _Check(staging, *answers, vocabulary, say)
         with steps.step("compare the float32 graphs with PyTorch"):
-            exact = check.float32([*pictures, *noise], say)
+            noisy = [*pictures, *noise]
+            exact = check.on_cpu(FLOAT32_GRAPH, "float32", FLOAT32_LIMITS, noisy)
         half: dict[str, HalfPrecision] = {}
         if request.precision != NONE:
             with steps.step(f"make the {request.precision} graphs for TensorRT"):
                 for path in (staging / MODELS[name].file(FLOAT32_GRAPH) for name in GRAPHS):
                     halve(path, path.with_name(HALF_GRAPH), request.precision)
             with steps.step(f"compare the {request.precision} graphs with PyTorch"):
-                half = check.half(request.precision, pictures, say)
+                half = check.half(request.precision, pictures)
         int8 = None
         if request.int8:
             with steps.step(f"make INT8 graphs, calibrated on the pictures in {request.int8}"):
@@ -172,7 +173,8 @@ def build(request: BuildRequest, say: Callable[[str], None] = print) -> Agreemen
                     list(islice(examples, MOST_PICTURES)),
                 )
             with steps.step("compare the INT8 graphs with PyTorch"):
-                int8 = check.int8(pictures, say)
+                checked = check.on_cpu(INT8_GRAPH, "INT8", INT8_LIMITS, pictures)
+                int8 = checked["ram_head"]
         measured = {
             name.removeprefix("ram_"): {
                 "parity": figures.as_dict(),
@@ -211,6 +213,7 @@ class _Check:
         tag_ids: the tags whose heat maps are compared, (images, shown).
         maps: PyTorch's of these, (images, shown, side, side).
         vocabulary: the tags and their thresholds.
+        say: prints a line.
     """
 
     staging: Path
@@ -218,19 +221,23 @@ class _Check:
     tag_ids: Array
     maps: Array
     vocabulary: Vocabulary
+    say: Callable[[str], None]
 
-    def float32(self, batches: Sequence[Pixels], say: Callable[[str], None]) -> dict[str, Figures]:
-        """Check the float32 graphs as the CPU profile runs them; returns figures per model."""
+    def on_cpu(
+        self, format: str, precision: str, limits: Limits, batches: Sequence[Pixels]
+    ) -> dict[str, Figures]:
+        """Check the graphs that the CPU profile runs; returns figures per model.
+
+        What is not in INT8 is in float32 here, which the served graphs need not be.
+        """
         found = {}
-        for name, agreement in self._compare(FLOAT32_GRAPH, CompiledGraph, batches):
-            say(f"{name}, float32: {agreement}")
-            agreement.require(FLOAT32_LIMITS, f"the float32 graphs with {name}")
+        for name, agreement in self._compare(format, CompiledGraph, batches):
+            self.say(f"{name}, {precision}: {agreement}")
+            agreement.require(limits, f"the {precision} graphs with {name}")
             found[name] = agreement
         return found
 
-    def half(
-        self, precision: str, batches: Sequence[Pixels], say: Callable[[str], None]
-    ) -> dict[str, HalfPrecision]:
+    def half(self, precision: str, batches: Sequence[Pixels]) -> dict[str, HalfPrecision]:
         """Check the half-precision graphs, with real rounding; returns figures per model."""
         peaks: dict[str, dict[str, float]] = {}  # by the models, then the graph's tensors
 
@@ -242,18 +249,11 @@ class _Check:
         found = {}
         for name, agreement in self._compare(HALF_GRAPH, load, batches):
             measured = HalfPrecision.of(precision, agreement, peaks)
-            say(f"{name}, {measured}")
+            self.say(f"{name}, {measured}")
             measured.require(f"the {precision} graphs with {name}")
             found[name] = measured
             del peaks[name]
         return found
-
-    def int8(self, batches: Sequence[Pixels], say: Callable[[str], None]) -> Figures:
-        """Check the INT8 graphs; the rest of their arithmetic is in float32 here."""
-        ((head, agreement),) = self._compare(INT8_GRAPH, CompiledGraph, batches)
-        say(f"{head}, INT8: {agreement}")
-        agreement.require(INT8_LIMITS, f"the INT8 graphs with {head}")
-        return agreement
 
     def _compare(
         self, format: str, load: Callable[[Path], Graph], batches: Sequence[Pixels]

@@ -14,7 +14,7 @@ import torch
 from openvino import opset13
 from torch.utils.flop_counter import FlopCounterMode
 
-from ram_triton.engines.openvino import NAMES, PRECISION, compile_for_cpu
+from ram_triton.engines.openvino import HINTS, PRECISION, compile_for_cpu
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
 from ram_triton.repository.layout import ENCODER, HEAD, PLAN
@@ -27,7 +27,6 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 # averaged to a row: what is timed is the multiplying, not the reading and writing of matrices.
 ROWS, WIDTH, LINKS = 4608, 1536, 4
 INT8 = "INT8"
-HINTS = {name: hint for hint, name in NAMES.items()}
 # INT8 has 255 levels from -4 to 4 deviations.
 LARGEST, LEVELS = 4.0, 255
 

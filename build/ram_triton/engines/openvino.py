@@ -1,8 +1,8 @@
 """OpenVINO: the engine of the CPU profile, compiled as its backend compiles it for the server."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openvino
 
@@ -12,29 +12,12 @@ from ram_triton.repository import layout
 from ram_triton.repository.configs import EngineConfig
 from ram_triton.server_code import openvino_on_cpu
 
-if TYPE_CHECKING:  # mypy finds the backend's file by its mypy_path in pyproject.toml
-    from on_cpu import NAMES, PRECISION, chosen_properties, compile_for_cpu, precision_of
-else:
-    on_cpu = openvino_on_cpu()
-    NAMES, PRECISION = on_cpu.NAMES, on_cpu.PRECISION
-    chosen_properties, compile_for_cpu = on_cpu.chosen_properties, on_cpu.compile_for_cpu
-    precision_of = on_cpu.precision_of
+_on_cpu = openvino_on_cpu()
+PRECISION: str = _on_cpu.PRECISION
+HINTS: dict[str, str] = {name: hint for hint, name in _on_cpu.NAMES.items()}
+compile_for_cpu: Callable[[Path | openvino.Model, Mapping[str, object]], openvino.CompiledModel]
+compile_for_cpu = _on_cpu.compile_for_cpu
 
-__all__ = [
-    "FLOAT32",
-    "HINTS",
-    "NAMES",
-    "PRECISION",
-    "SERVED",
-    "CompiledGraph",
-    "compile_for_cpu",
-    "config_properties",
-    "openvino_tagger",
-    "precision_of",
-    "served_graphs",
-]
-
-HINTS = {name: hint for hint, name in NAMES.items()}
 FLOAT32: Mapping[str, object] = {PRECISION: HINTS["float32"]}
 SERVED: Mapping[str, object] = {"PERFORMANCE_HINT": "LATENCY"}  # by each configs/cpu.pbtxt
 
@@ -60,7 +43,8 @@ class CompiledGraph:
     @property
     def precision(self) -> str:
         """What it computes in, such as `bfloat16`."""
-        return precision_of(self.model)
+        name: str = _on_cpu.precision_of(self.model)
+        return name
 
 
 def openvino_tagger(
@@ -100,4 +84,6 @@ def served_graphs(repository: Path) -> list[tuple[Path, dict[str, str]]]:
 
 def config_properties(config: Any) -> dict[str, str]:
     """Return the properties that a model's config (Triton's `ModelConfig`) sets."""
-    return chosen_properties({name: p.string_value for name, p in config.parameters.items()})
+    values = {name: parameter.string_value for name, parameter in config.parameters.items()}
+    chosen: dict[str, str] = _on_cpu.chosen_properties(values)
+    return chosen

@@ -76,16 +76,16 @@ class Comparison:
         return [*beyond, *filter(None, [self.problem])]
 
     def as_row(self) -> list[Text]:
-        """Return the cells of `print_table`."""
+        """Return the first cells of `print_table`; those that are left out are empty."""
         agreement, limits = self.agreement, self.limits
+        mark = Text("differs", "bold red") if self.faults else Text("agrees", "green")
+        figures: list[str] = []
         if agreement is None:
-            mark, figures = Text("not compared", "bold red"), ["", "", "", ""]
+            mark = Text("not compared", "bold red")
+        elif isinstance(agreement, MapAgreement):
+            largest = f"{agreement.largest_map_difference:.2g}"
+            figures = [f"maps: {largest} (limit {limits.map_difference:g})"]
         else:
-            mark = Text("differs", "bold red") if self.faults else Text("agrees", "green")
-            if isinstance(agreement, MapAgreement):
-                largest = f"{agreement.largest_map_difference:.2g}"
-                figures = [f"maps: {largest} (limit {limits.map_difference:g})", "", "", ""]
-                return [mark, *map(Text, (self.name, self.engine, *figures))]
             figures = [
                 f"{agreement.largest_logit_difference:.2g} (limit {limits.logit_difference:g})",
                 str(agreement.flipped_tags),
