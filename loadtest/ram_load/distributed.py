@@ -8,12 +8,14 @@ and which workers take part, travel among them. The other messages:
     ram_finish    to workers     send no more, and count the answers to what was sent
     ram_finished  to the master  all answers are counted
 
-A worker's reports also have its pending requests, and the time from its first to its last one.
+A worker's reports also have its pending requests, the time from its first to its last one, and the
+latencies since the report before.
 """
 
 import math
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 import gevent
@@ -23,10 +25,11 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, WORKER_REPORT_INTERVAL, MasterRunner, WorkerRunner
 from ram_triton.errors import LoadError, RamTritonError
 
-from ram_load.expected import Answer, Expected, make_traffic
+from ram_load.expected import Answer, Expected
 from ram_load.open_loop import Arrivals
 from ram_load.options import check_options, options_of
-from ram_load.traffic import find_pictures
+from ram_load.report import Counts, round_latency, say
+from ram_load.traffic import Traffic, find_pictures, make_kinds
 from ram_load.transports import Transport, count_bytes
 
 GRACE = 5.0  # seconds beyond a request's own timeout
@@ -55,7 +58,9 @@ class Session:
             LoadError: there are no pictures, or there is no expected answer to one of them.
         """
         options = options_of(self._environment)
-        self._traffic = make_traffic(options, expected)
+        pictures, broken = find_pictures(options.images)
+        expected.require(pictures)
+        self._traffic = Traffic(pictures, broken, make_kinds(options, expected.labels))
         self._expected, self._share = expected, share
         self._reset(bool(options.rate or options.ramp))
         self._is_over = False
@@ -63,6 +68,7 @@ class Session:
     def _reset(self, is_open_loop: bool) -> None:
         self._arrivals = Arrivals() if is_open_loop else None
         self._in_flight = 0
+        self._latencies: Counter[float] = Counter()
         self._first = self._last = 0.0  # when the first request was due, and the last was answered
 
     def wait(self) -> float:
@@ -85,7 +91,7 @@ class Session:
             self._last = time.perf_counter()
             fault = self._expected.find_fault(request, answer)
             size = len(str(answer)) if isinstance(answer, Exception) else count_bytes(answer)
-            self._report(transport.name, request.kind.label, self._last - due, size, fault)
+            self.count(transport.name, request.kind.label, self._last - due, size, fault)
         finally:
             self._in_flight -= 1
 
@@ -101,6 +107,15 @@ class Session:
     def count_lost(self) -> int:
         """Return how many workers are gone: none, since there are none."""
         return 0
+
+    def counts(self) -> Counts:
+        """Return the totals so far."""
+        return Counts.of(self._environment, self._latencies)
+
+    def take_latencies(self) -> dict[float, int]:
+        """Return how many requests took how many milliseconds since the last call."""
+        latencies, self._latencies = self._latencies, Counter()
+        return dict(latencies)
 
     def span(self) -> float:
         """Return over how many seconds requests were due and answered."""
@@ -123,11 +138,13 @@ class Session:
                 gevent.sleep(POLL_INTERVAL)
         for due in unsent:
             error = Unsent("was due, but never sent: all users were waiting")
-            self._report("open loop", "unsent (all users busy)", now - due, 0, error)
+            self.count("open loop", "unsent (all users busy)", now - due, 0, error)
 
-    def _report(
+    def count(
         self, protocol: str, name: str, seconds: float, size: int, fault: Exception | None
     ) -> None:
+        """Count a request: its latency, its answer's size in bytes, what is wrong with it."""
+        self._latencies[round_latency(1000 * seconds)] += 1
         self._environment.events.request.fire(
             request_type=protocol,
             name=name,
@@ -150,6 +167,7 @@ class Workers:
         self._begun: set[str] = set()
         self._finished: set[str] = set()
         self._reports: dict[str, dict[str, Any]] = {}
+        self._latencies: Counter[float] = Counter()
         runner.register_message("ram_ready", self._on_ready)
         runner.register_message("ram_finished", self._on_finished)
         environment.events.worker_report.add_listener(self._on_report)
@@ -179,12 +197,13 @@ class Workers:
                 raise LoadError(f"{text} after --expect-workers-max-wait {timeout:g}")
             if now - printed > PRINT_INTERVAL:
                 printed = now
-                print(f"load: {text}", flush=True)
+                say(text)
             gevent.sleep(POLL_INTERVAL)
 
     def begin(self, expected: Expected) -> None:
         """Begin a run with the workers that are there."""
         self._begun, self._finished, self._reports = self._there(), set(), {}
+        self._latencies.clear()
         options = options_of(self._environment)
         options.ram_expected = expected.values
         options.ram_workers = sorted(self._begun)
@@ -202,6 +221,10 @@ class Workers:
     def count_lost(self) -> int:
         """Return how many workers took part and have sent no share since then."""
         return len(self._lost())
+
+    def counts(self) -> Counts:
+        """Return the totals so far, by the last reports."""
+        return Counts.of(self._environment, self._latencies)
 
     def span(self) -> float:
         """Return over how many seconds requests were due and answered, by the last reports."""
@@ -242,6 +265,7 @@ class Workers:
 
     def _on_report(self, client_id: str, data: dict[str, Any]) -> None:
         self._reports[client_id] = data
+        self._latencies.update(data.get("ram_latencies", {}))
 
 
 class Worker:
@@ -292,3 +316,4 @@ class Worker:
     def _on_report(self, client_id: str, data: dict[str, Any]) -> None:
         data["ram_pending"] = self._session.count_pending()
         data["ram_span"] = self._session.span()
+        data["ram_latencies"] = self._session.take_latencies()

@@ -1,8 +1,7 @@
 """The right answers: taken from the server before the load, and compared with those under load.
 
 Scores differ a little with the other images of a batch, so an answer is right if its scores are
-within the tolerance, and its tags are those whose score exceeds their threshold, except that a tag
-within the tolerance of its threshold (or of the last of the `top_k`) may be there or not.
+within the tolerance; `ram_triton.parity.answers` has the rule for its tags.
 """
 
 import itertools
@@ -15,6 +14,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from ram_triton.parity.answers import Bounds, find_wrong_tag
 from ram_triton.repository.layout import PROJECT, VOCABULARY
 from ram_triton.server_code import Vocabulary
 
-from ram_load.traffic import Kind, Picture, Request, Traffic, find_pictures, make_kinds
+from ram_load.report import say
+from ram_load.traffic import Kind, Picture, Request, find_pictures, make_kinds
 from ram_load.transports import GrpcTransport, ask_thresholds, require_server, serves_labels
 
 Answer = list[list[Tag]] | Exception
@@ -155,13 +156,13 @@ class Expected:
 
 
 def _find_fault_of_refusal(answer: Answer) -> Exception | None:
-    if not isinstance(answer, Exception):
-        return WrongAnswer("a broken image was accepted")
     if isinstance(answer, InvalidRequest) and str(answer).startswith("image"):
         return None
     if isinstance(answer, RamError):
         return answer
-    return WrongAnswer(f"a broken image ended in {type(answer).__name__}")
+    is_error = isinstance(answer, Exception)
+    end = f"ended in {type(answer).__name__}" if is_error else "was accepted"
+    return WrongAnswer(f"a broken image {end}")
 
 
 class Rehearsal:
@@ -189,23 +190,29 @@ class Rehearsal:
         """
         options = self._options
         every = {picture: self._tag(picture, ALL) for picture in pictures}
-        tags, tags_zh, thresholds = self._find_vocabulary(every)
+        vocabulary = self._find_vocabulary(every)
+        tags = list(vocabulary.tags)
         labels = list(itertools.takewhile(bool, tags[: options.labels]))
         if not serves_labels(options.grpc_server):
             labels = []
-        all_labels = Kind("all labels", threshold=0.0, labels=labels)
         entries = {}
         for picture, found in every.items():
-            of_labels = self._tag(picture, all_labels) if labels else []
+            of_labels = self._tag(picture, replace(ALL, labels=labels)) if labels else []
             entries[picture.sha256] = {
                 "name": picture.name,
                 "scores": _scores_of(found, len(tags)),
                 "label_scores": _scores_of(of_labels, len(labels)),
             }
-        values = {"tags": tags, "tags_zh": tags_zh, "thresholds": thresholds, "pictures": entries}
+        values = {
+            "tags": tags,
+            "tags_zh": list(vocabulary.tags_zh),
+            "thresholds": vocabulary.thresholds.tolist(),
+            "pictures": entries,
+        }
         expected = Expected(values, options.tolerance)
-        kinds = make_kinds(options.threshold, options.top_k, options.batch, labels)
-        for kind in (kind for kind in kinds.values() if kind.images == 1):
+        for kind in make_kinds(options, labels).values():
+            if kind.images > 1:
+                continue
             for picture in broken if kind.is_refused else pictures:
                 answer = self._ask(picture, kind)
                 if fault := expected.find_fault(Request(kind, [picture]), answer):
@@ -224,7 +231,7 @@ class Rehearsal:
         if now - self._printed >= PRINT_INTERVAL:
             self._printed = now
             seconds = statistics.median(self.latencies)
-            print(f"load: {len(self.latencies)} answers, {seconds:.2f} s per answer", flush=True)
+            say(f"{len(self.latencies)} answers, {seconds:.2f} s per answer")
         return answer
 
     def _tag(self, picture: Picture, kind: Kind) -> list[Tag]:
@@ -233,9 +240,7 @@ class Rehearsal:
             raise LoadError(f"before any load: {picture.name}: {answer}") from answer
         return answer[0]
 
-    def _find_vocabulary(
-        self, every: dict[Picture, list[Tag]]
-    ) -> tuple[list[str], list[str], list[float]]:
+    def _find_vocabulary(self, every: dict[Picture, list[Tag]]) -> Vocabulary:
         """Read the vocabulary of --repository, or ask the server for its tags' thresholds."""
         named = {tag.id: tag for found in every.values() for tag in found}
         if self._options.repository:
@@ -252,30 +257,30 @@ class Rehearsal:
                         f"{path}: has no tag {id} '{tag.name}', which the server has: give the "
                         "--repository that is served"
                     )
-            return list(read.tags), list(read.tags_zh), read.thresholds.tolist()
+            return read
         count = 1 + max(named, default=-1)
         # A tag whose score is 0 for all pictures is in no answer, and stays without a name.
         tags = [named.get(id, Tag("", "", 0, id)) for id in range(count)]
         thresholds = np.full(count, np.nan, np.float32)
-        names = [tag.name for tag in tags if tag.name]
+        known = sorted(named)
+        names = [named[id].name for id in known]
         asked = ask_thresholds(self._options.grpc_server, names, self._options.timeout)
         if asked is None:
-            print(
-                "load: ram_open_labels does not answer with the tags' thresholds; they are guessed "
-                "from the answers: --repository DIR reads them instead",
-                flush=True,
+            say(
+                "ram_open_labels does not answer with the tags' thresholds; they are guessed from "
+                "the answers: --repository DIR reads them instead"
             )
             plain = [_scores_of(self._tag(picture, PLAIN), count) for picture in every]
             scores = np.array([_scores_of(found, count) for found in every.values()])
             thresholds[:] = guess_thresholds(scores, np.array(plain) > 0)
         else:
-            thresholds[[tag.id for tag in tags if tag.name]] = asked
-        return [tag.name for tag in tags], [tag.name_zh for tag in tags], thresholds.tolist()
+            thresholds[known] = asked
+        return Vocabulary([tag.name for tag in tags], [tag.name_zh for tag in tags], thresholds)
 
 
 def guess_thresholds(
     scores: npt.NDArray[np.float64], are_there: npt.NDArray[np.bool_]
-) -> list[float]:
+) -> npt.NDArray[np.float64]:
     """Take what is halfway between the scores of a tag in plain answers with and without it.
 
     Args:
@@ -284,8 +289,7 @@ def guess_thresholds(
     """
     lowest = np.where(are_there, scores, 1).min(axis=0)
     highest = np.where(are_there, 0, scores).max(axis=0)
-    thresholds: list[float] = ((lowest + highest) / 2).tolist()
-    return thresholds
+    return np.asarray((lowest + highest) / 2)
 
 
 def _scores_of(tags: Iterable[Tag], count: int) -> list[float]:
@@ -295,18 +299,6 @@ def _scores_of(tags: Iterable[Tag], count: int) -> list[float]:
         if 0 <= tag.id < count:  # the judge reports others
             scores[tag.id] = tag.score
     return scores
-
-
-def make_traffic(options: Namespace, expected: Expected) -> Traffic:
-    """Return what to send.
-
-    Raises:
-        LoadError: there are no pictures, or there is no expected answer to one of them.
-    """
-    pictures, broken = find_pictures(options.images)
-    expected.require(pictures)
-    kinds = make_kinds(options.threshold, options.top_k, options.batch, expected.labels)
-    return Traffic(pictures, broken, kinds)
 
 
 _prepared: dict[tuple[object, ...], Expected] = {}
@@ -332,30 +324,26 @@ def prepare(options: Namespace, needs_http: bool) -> Expected:
 
 def _find_expected(options: Namespace) -> Expected:
     path = Path(options.expected or DEFAULT_FILE)
+    pictures, broken = find_pictures(options.images)
     if options.expected and path.exists():
         expected = Expected.load(path, options.tolerance)
-        make_traffic(options, expected)  # so that a missing answer is reported before the load
+        expected.require(pictures)
         return expected
-    pictures, broken = find_pictures(options.images)
-    print(f"load: asking for {len(pictures)} pictures' answers before the load", flush=True)
+    say(f"asking for {len(pictures)} pictures' answers before the load")
     rehearsal = Rehearsal(options)
     expected = rehearsal.run(pictures, broken)
     alike, pairs = expected.count_alike()
-    print(
-        f"load: a swap of answers would be seen in {pairs - alike} of {pairs} pairs of pictures",
-        flush=True,
-    )
+    say(f"a swap of answers would be seen in {pairs - alike} of {pairs} pairs of pictures")
     seconds, users = statistics.median(rehearsal.latencies), options.num_users or 1
     if seconds * users > options.timeout:
-        print(
-            f"load: one request alone takes {seconds:.1f} s: with {users} users some may exceed "
-            f"--timeout {options.timeout:g}",
-            flush=True,
+        say(
+            f"one request alone takes {seconds:.1f} s: with {users} users some may exceed "
+            f"--timeout {options.timeout:g}"
         )
     try:
         expected.save(path)
     except LoadError as error:
         if options.expected:
             raise
-        print(f"load: the expected answers are not kept: {error}", flush=True)
+        say(f"the expected answers are not kept: {error}")
     return expected

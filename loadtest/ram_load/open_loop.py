@@ -5,17 +5,20 @@ The ramp looks for the knee: the highest rate of arrivals that still keeps the l
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import gevent
-from gevent.queue import Empty, Queue
+from gevent.queue import Queue
 from locust import LoadTestShape
 from locust.env import Environment
 
 from ram_load.options import options_of
-from ram_load.report import Counts, judge
+from ram_load.report import judge
+
+if TYPE_CHECKING:
+    from ram_load.distributed import Session, Workers
 
 ROUNDING = 1e-6  # of a step: what sums of times may lack
 FACTOR = 2.0  # from one rate to the next, until one is too high
@@ -78,12 +81,7 @@ class Arrivals:
     def close(self) -> list[float]:
         """End; returns when the requests were due that were never sent."""
         self.start([], 0, (0, 1))
-        unsent = []
-        while True:
-            try:
-                unsent.append(self._waiting.get_nowait())
-            except Empty:
-                return unsent
+        return [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
 
     def _run(self, times: Iterator[float]) -> None:
         for due in times:
@@ -128,28 +126,12 @@ class KneeSearch:
             self.bad = rate
 
 
-class Senders(Protocol):
-    """What sends the requests: this process's `Session`, or a master's `Workers`."""
-
-    settle_time: float
-
-    def set_rates(self, rates: list[float], step: float = math.inf) -> None:
-        """Let requests arrive at these rates; none stops them."""
-
-    def count_pending(self) -> int:
-        """Return how many requests are due or sent, and not yet counted."""
-
-    def count_lost(self) -> int:
-        """Return how many workers are gone: with some gone a rate is not what it says."""
-
-
 class Ramp(LoadTestShape):
     """Lets requests arrive at a rate for a step, waits for all answers, and judges them.
 
     Args:
         environment: locust's.
         senders: send the requests.
-        count: returns the totals so far.
 
     Attributes:
         search: chooses the rates.
@@ -158,9 +140,7 @@ class Ramp(LoadTestShape):
 
     abstract = True  # otherwise locust takes it for the shape of every run
 
-    def __init__(
-        self, environment: Environment, senders: Senders, count: Callable[[], Counts]
-    ) -> None:
+    def __init__(self, environment: Environment, senders: "Session | Workers") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._options = options = options_of(environment)
         self.search = KneeSearch(options.ramp_from, options.ramp_to, options.ramp_precision)
@@ -168,7 +148,6 @@ class Ramp(LoadTestShape):
         assert environment.runner is not None
         self._runner = environment.runner
         self._senders = senders
-        self._count = count
         self._users = options.num_users or 1
         self._rows: dict[float, str] = {}
         self._has_asked_for_users = self._has_given_up = False
@@ -201,7 +180,7 @@ class Ramp(LoadTestShape):
         self.is_over = True
 
     def _try(self, rate: float) -> bool:
-        before = self._count()
+        before = self._senders.counts()
         has_waited = False
         self._senders.set_rates([rate])
         end = time.perf_counter() + self._options.ramp_step
@@ -212,7 +191,7 @@ class Ramp(LoadTestShape):
         gevent.sleep(self._senders.settle_time)
         while self._senders.count_pending() and not self._senders.count_lost():
             gevent.sleep(CHECK_INTERVAL)
-        counts = self._count() - before
+        counts = self._senders.counts() - before
         is_good = all(kept for kept, _ in judge(self._options, counts, self._options.ramp_step))
         remark = "" if is_good else "   over the limits"
         if has_waited and not is_good:

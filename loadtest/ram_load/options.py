@@ -13,25 +13,24 @@ LARGEST_BATCH = 32  # `max_batch_size` in the models' configs
 METRICS_AFTER_HTTP = 2  # Triton's ports: HTTP 8000, gRPC 8001, metrics 8002
 
 
-def _above_zero(text: str) -> float:
-    number = not_negative(text)
-    if number > 0:
-        return number
-    raise ArgumentTypeError(f"'{text}' is not a number above 0")
+def _number(
+    read: Callable[[str], float], is_right: Callable[[float], bool], what: str
+) -> Callable[[str], float]:
+    def check(text: str) -> float:
+        if is_right(number := read(text)):
+            return number
+        raise ArgumentTypeError(f"'{text}' is not {what}")
+
+    return check
 
 
-def _share(text: str) -> float:
-    number = not_negative(text)
-    if number <= 1:
-        return number
-    raise ArgumentTypeError(f"'{text}' is not a share between 0 and 1: 0.05 is 5 %")
-
-
-def _batch(text: str) -> int:
-    number = positive(text)
-    if 2 <= number <= LARGEST_BATCH:
-        return number
-    raise ArgumentTypeError(f"'{text}' is not between 2 and {LARGEST_BATCH}, the server's largest")
+_above_zero = _number(not_negative, lambda number: number > 0, "a number above 0")
+_share = _number(not_negative, lambda number: number <= 1, "a share between 0 and 1: 0.05 is 5 %")
+_batch = _number(
+    positive,
+    lambda number: 2 <= number <= LARGEST_BATCH,
+    f"between 2 and {LARGEST_BATCH}, the server's largest",
+)
 
 
 def _address(text: str) -> str:

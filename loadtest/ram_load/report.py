@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import gevent
 import numpy as np
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import calculate_response_time_percentile
 from ram_triton.files import write_atomically
 
@@ -23,6 +22,11 @@ QUEUE = "nv_inference_queue_duration_us"
 ANSWERED = "nv_inference_request_success"
 METRIC = re.compile(rf'^({QUEUE}|{ANSWERED}){{model="([^"]+)",[^}}]*}} ([\d.e+]+)$', re.M)
 NOTICEABLE = 0.02  # of the longest wait: curves below it lie on zero
+
+
+def say(text: str) -> None:
+    """Print a line about the test, at once."""
+    print(f"load: {text}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class Counts:
     failures: int = 0
     latencies: Counter[float] = field(default_factory=Counter)
 
+    @classmethod
+    def of(cls, environment: Environment, latencies: Counter[float]) -> "Counts":
+        """Return locust's totals so far, with their latencies."""
+        total = environment.stats.total
+        return cls(total.num_requests, total.num_failures, Counter(latencies))
+
     def __sub__(self, before: "Counts") -> "Counts":
         return Counts(
             self.requests - before.requests,
@@ -53,6 +63,14 @@ class Counts:
         # Of integers, says locust's annotation, but it only compares and returns them.
         latencies: Any = self.latencies
         return float(calculate_response_time_percentile(latencies, self.requests, share))
+
+
+def round_latency(milliseconds: float) -> float:
+    """Round to four digits, where locust rounds to two.
+
+    A second histogram, because locust sorts its own dozens of times per second for its tables.
+    """
+    return float(f"{milliseconds:.4g}")
 
 
 def judge(options: Namespace, counts: Counts, seconds: float) -> list[tuple[bool, str]]:
@@ -73,42 +91,6 @@ def judge(options: Namespace, counts: Counts, seconds: float) -> list[tuple[bool
         text = f"throughput {rate:.1f} right answers/s, limit {options.min_throughput:g}"
         lines.append((rate >= options.min_throughput, text))
     return lines
-
-
-class Latencies:
-    """A histogram of latencies to four digits, where locust keeps two; the master has them all."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._totals: Counter[float] = Counter()
-        self._unreported: Counter[float] = Counter()
-        events = environment.events
-        events.request.add_listener(self._on_request)
-        if isinstance(environment.runner, WorkerRunner):
-            events.report_to_master.add_listener(self._on_report)
-        if isinstance(environment.runner, MasterRunner):
-            events.worker_report.add_listener(self._on_worker)
-
-    def clear(self) -> None:
-        """Begin at nothing."""
-        self._totals.clear()
-
-    def counts(self) -> Counts:
-        """Return the totals so far, with locust's."""
-        total = self._environment.stats.total
-        return Counts(total.num_requests, total.num_failures, Counter(self._totals))
-
-    def _on_request(self, response_time: float, **_: object) -> None:
-        latency = float(f"{response_time:.4g}")
-        self._totals[latency] += 1
-        self._unreported[latency] += 1
-
-    def _on_report(self, client_id: str, data: dict[str, Any]) -> None:
-        data["ram_latencies"] = dict(self._unreported)
-        self._unreported.clear()
-
-    def _on_worker(self, client_id: str, data: dict[str, Any]) -> None:
-        self._totals.update(data.get("ram_latencies", {}))
 
 
 Queues = dict[str, Counter[str]]
@@ -166,10 +148,9 @@ class Timeline:
         self._counts = count()
         self._queues = read_queues(metrics_url)
         if metrics_url and not self._queues:
-            print(
-                f"load: metrics not reached at {metrics_url}: the picture is without the server's "
-                "queues; --metrics-url specifies another address",
-                flush=True,
+            say(
+                f"metrics not reached at {metrics_url}: the picture is without the server's "
+                "queues; --metrics-url specifies another address"
             )
         self._greenlet = gevent.spawn(self._run)
 

@@ -16,7 +16,7 @@ from ram_load.distributed import Session, Worker, Workers
 from ram_load.expected import Expected, prepare
 from ram_load.open_loop import Ramp
 from ram_load.options import check_options, describe, metrics_url, options_of, rates_of
-from ram_load.report import Latencies, Timeline, draw, judge, set_title
+from ram_load.report import Timeline, draw, judge, set_title
 from ram_load.transports import prepare_grpc
 
 EVENTS = ("test_start", "spawning_complete", "test_stopping", "test_stop", "quitting", "quit")
@@ -39,27 +39,23 @@ def join(environment: Environment, needs_http: bool) -> Session:
     hub.NOT_ERROR = (*hub.NOT_ERROR, RamTritonError)  # not printed: whoever waits gets it
     prepare_grpc()  # not earlier: --processes forks before this
     session = Session(environment)
-    latencies = Latencies(environment)
     if isinstance(environment.runner, WorkerRunner):
         Worker(environment, environment.runner, session)
     else:
-        Run(environment, session, latencies, needs_http)
+        Run(environment, session, needs_http)
     return session
 
 
 class Run:
     """The test in the process that judges it: the master, or the only one."""
 
-    def __init__(
-        self, environment: Environment, session: Session, latencies: Latencies, needs_http: bool
-    ) -> None:
+    def __init__(self, environment: Environment, session: Session, needs_http: bool) -> None:
         assert environment.runner is not None
         self._environment, self._runner = environment, environment.runner
         self._options = options_of(environment)
         self._senders: Session | Workers = session
         if isinstance(environment.runner, MasterRunner):
             self._senders = Workers(environment, environment.runner)
-        self._latencies = latencies
         self._needs_http = needs_http
         self._is_by_hand = not (self._options.headless or self._options.autostart)
         self._began = self._lasted = 0.0
@@ -81,7 +77,7 @@ class Run:
         try:
             check_options(options)
             if options.ramp:
-                self._ramp = Ramp(self._environment, self._senders, self._latencies.counts)
+                self._ramp = Ramp(self._environment, self._senders)
                 self._environment.shape_class = self._ramp
             preparation = gevent.spawn(prepare, options, self._needs_http)
             if not self._is_by_hand:
@@ -108,10 +104,9 @@ class Run:
             self._is_preparing = False
         environment.stats.clear_all()  # their clock ran during the preparation
         self._verdict.clear()
-        self._latencies.clear()
         self._began = time.perf_counter()
         url = metrics_url(self._options) if self._options.plot else ""
-        self._timeline = Timeline(self._latencies.counts, url)
+        self._timeline = Timeline(self._senders.counts, url)
 
     def _take_expected(self) -> Expected:
         began = time.perf_counter()
@@ -161,7 +156,7 @@ class Run:
             is_whole = bool(self._ramp.search.good) and self._ramp.is_over
             self._verdict = self._ramp.lines()
         else:
-            judged += judge(options, self._latencies.counts(), self._senders.span())
+            judged += judge(options, self._senders.counts(), self._senders.span())
             # On the web page a run may be ended at any time.
             run_time = options.run_time or 0
             is_whole = not options.headless or self._lasted >= run_time - min(1, run_time / 2)

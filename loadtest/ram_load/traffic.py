@@ -1,7 +1,9 @@
 """What is sent: pictures of mixed sizes and formats, broken ones, and the kinds of requests."""
 
+import functools
 import hashlib
 import random
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,15 +121,13 @@ class Traffic:
         return Request(kind, self.generator.choices(source, k=kind.images))
 
 
-def make_kinds(
-    threshold: float, top_k: int, batch: int, labels: Sequence[str] = ()
-) -> dict[str, Kind]:
+def make_kinds(options: Namespace, labels: Sequence[str]) -> dict[str, Kind]:
     """Return the kinds of requests by name; `open` only if there are labels."""
     kinds = [
         Kind("plain"),
-        Kind("threshold", threshold=threshold),
-        Kind("top_k", top_k=top_k),
-        Kind("batch", images=batch),
+        Kind("threshold", threshold=options.threshold),
+        Kind("top_k", top_k=options.top_k),
+        Kind("batch", images=options.batch),
         Kind("broken", is_refused=True),
     ]
     if labels:
@@ -135,7 +135,6 @@ def make_kinds(
     return {kind.name: kind for kind in kinds}
 
 
-_found: dict[str, tuple[list[Picture], list[Picture]]] = {}
 _finding = RLock()
 
 
@@ -149,11 +148,12 @@ def find_pictures(folder: str) -> tuple[list[Picture], list[Picture]]:
         LoadError: there are no pictures.
     """
     with _finding:
-        if folder not in _found:
-            _found[folder] = gevent.get_hub().threadpool.apply(_find_pictures, (folder,))
-        return _found[folder]
+        found: tuple[list[Picture], list[Picture]]
+        found = gevent.get_hub().threadpool.apply(_find_pictures, (folder,))
+        return found
 
 
+@functools.cache
 def _find_pictures(folder: str) -> tuple[list[Picture], list[Picture]]:
     pictures = read_folder(Path(folder)) if folder else make_mixed()
     return pictures, make_broken(pictures)

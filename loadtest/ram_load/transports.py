@@ -12,7 +12,6 @@ from grpc.experimental.gevent import init_gevent
 from ram_client import (
     InvalidRequest,
     RamClient,
-    RamError,
     ServerError,
     Tag,
     Timeout,
@@ -75,11 +74,8 @@ class GrpcTransport:
         return self._client.tag_batch(images, **kind.arguments)
 
     def is_ready(self) -> bool:
-        """Return whether a server answers that has loaded the model."""
-        try:
-            return self._client.is_ready()
-        except RamError:
-            return False
+        """Return whether the server that answers has loaded the model."""
+        return self._client.is_ready()
 
     def close(self) -> None:
         """Close the connection."""
@@ -119,11 +115,8 @@ class HttpTransport:
             raise Unavailable(f"{self._address}: {error}") from error
 
     def is_ready(self) -> bool:
-        """Return whether a server answers that has loaded the model."""
-        try:
-            return bool(self._client.is_model_ready(MODEL))
-        except (OSError, InferenceServerException):
-            return False
+        """Return whether the server that answers has loaded the model."""
+        return bool(self._client.is_model_ready(MODEL))
 
     def close(self) -> None:
         """Close the connection."""
@@ -159,12 +152,13 @@ def require_server(grpc_server: str, url: str | None, timeout: float) -> None:
     if url is not None:
         wanted.append((HttpTransport, url))
     for transport, address in wanted:
-        try:
-            connection = transport(address, timeout)
+        is_ready = False
+        # Nothing may answer, it may be no address, and what listens may speak another protocol.
+        with (
+            contextlib.suppress(Exception),
+            contextlib.closing(transport(address, timeout)) as connection,
+        ):
             is_ready = connection.is_ready()
-            connection.close()
-        except Exception:  # not an address, or what listens there speaks another protocol
-            is_ready = False
         if not is_ready:
             raise LoadError(
                 f"no server with the model '{MODEL}' answers at {address!r} ({transport.name}): "

@@ -13,9 +13,10 @@ from ram_triton.errors import LoadError
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")  # locust would replace this process's sockets
     from locust.env import Environment
+    from ram_load.distributed import Session
     from ram_load.open_loop import KneeSearch, due_times
     from ram_load.options import add_options, describe, find_problem, metrics_url
-    from ram_load.report import Counts, Latencies, Sample, draw, judge, set_title
+    from ram_load.report import Counts, Sample, draw, judge, set_title
     from ram_load.traffic import make_broken, make_mixed, read_folder
     from ram_load.transports import count_bytes
 
@@ -66,18 +67,11 @@ def test_latencies_are_kept_in_four_digits():
     """Locust keeps two: 104.9 ms would pass for 100."""
     environment = Environment()
     environment.create_local_runner()
-    latencies = Latencies(environment)
+    session = Session(environment)
     for _ in range(10):
-        environment.events.request.fire(
-            request_type="gRPC",
-            name="plain",
-            response_time=104.94,
-            response_length=0,
-            exception=None,
-            context={},
-        )
+        session.count("gRPC", "plain", 0.10494, 0, None)
     environment.runner.quit()
-    assert latencies.counts().percentile(0.99) == 104.9
+    assert session.counts().percentile(0.99) == 104.9
 
 
 class Parser(ArgumentParser):
