@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ram_client.protocol import read_tags, tag_request
+from ram_client.protocol import read_tags
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from ram_triton.bench.measurement import Measurement, interleave, percentile
 from ram_triton.bench.triton_steps import Statistics
-from ram_triton.engines.tagger import Tagger
+from ram_triton.engines.tagger import Logits
 from ram_triton.errors import ParityError
 from ram_triton.parity.answers import Bounds, find_wrong_logit, find_wrong_tag
 from ram_triton.parity.limits import FLOAT32_LIMITS, Limits
@@ -28,7 +28,6 @@ PRODUCT = "matrix product"
 # The share of a precision's limits that an image's neighbours in a batch may change a logit by.
 NEIGHBOURS = 0.1
 
-Logits = npt.NDArray[np.float32]
 # Numbers of the pictures of a request to the answer about them.
 Ask = Callable[[Sequence[int]], Any]
 # The same numbers and that answer to what is wrong with it, in one line, or None.
@@ -251,48 +250,6 @@ class Expected:
         return None
 
 
-def tagger_candidate(
-    name: str,
-    precision: str,
-    tagger: Tagger,
-    pixels: npt.NDArray[np.uint8],
-    batch: int,
-    expected: Expected,
-) -> Candidate:
-    """Return PyTorch or an engine as a candidate, with pixels that are decoded already."""
-    return Candidate(
-        name,
-        precision,
-        batch,
-        1,
-        len(pixels),
-        ask=lambda numbers: tagger(pixels[list(numbers)]),
-        check=expected.find_wrong_logit,
-    )
-
-
-def triton_candidate(
-    deployment: Deployment,
-    precision: str,
-    pictures: Sequence[bytes],
-    batch: int,
-    concurrency: int,
-    expected: Expected,
-    vocabulary: Vocabulary,
-) -> TritonCandidate:
-    """Return the server as a candidate, asked for the tags of encoded pictures as clients do."""
-    return TritonCandidate(
-        GRPC,
-        precision,
-        batch,
-        concurrency,
-        len(pictures),
-        ask=lambda numbers: deployment.infer(tag_request([pictures[n] for n in numbers])),
-        check=lambda numbers, answer: expected.find_wrong_tag(vocabulary, numbers, answer),
-        deployment=deployment,
-    )
-
-
 def preprocessor_candidate(
     deployment: Deployment,
     name: str,
@@ -329,8 +286,3 @@ def preprocessor_candidate(
         ask=lambda _: deployment.infer(request),
         check=check,
     )
-
-
-def product_candidate(multiply: Callable[[], object], precision: str) -> Candidate:
-    """Return the machine's matrix product as a candidate; its answer is not checked."""
-    return Candidate(PRODUCT, precision, 1, 1, 1, ask=lambda _: multiply(), check=lambda *_: None)

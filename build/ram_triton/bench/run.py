@@ -2,25 +2,27 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ram_client.protocol import tag_request
+from tritonclient.grpc import InferResult
 
 from ram_triton.bench.candidates import (
     ENGINE,
     GRPC,
+    PRODUCT,
     PYTORCH,
     Candidate,
     Expected,
+    TritonCandidate,
     preprocessor_candidate,
-    product_candidate,
     run_rounds,
-    tagger_candidate,
-    triton_candidate,
 )
 from ram_triton.bench.machine import (
     INT8,
@@ -42,7 +44,7 @@ from ram_triton.bench.preprocessing import (
 )
 from ram_triton.bench.report import Result
 from ram_triton.engines.openvino import CompiledGraph, openvino_tagger, served_graphs
-from ram_triton.engines.tagger import Tagger, chain, tag_all, torch_tagger
+from ram_triton.engines.tagger import Logits, Tagger, chain, tag_all, torch_tagger
 from ram_triton.engines.tensorrt import TENSORRT, load_tensorrt
 from ram_triton.engines.tensorrt_runner import LoadedEngine, chain_on_gpu
 from ram_triton.errors import BenchmarkError
@@ -200,7 +202,7 @@ def run(settings: Settings, log: Callable[[str], None], show: Show) -> Result:
     ):
         candidates, agreement, precision = make_candidates(settings, inputs, deployment)
         multiply, per_product = matrix_product(precision, inputs.device.name, settings.shrink)
-        product = product_candidate(multiply, precision)
+        product = Candidate(PRODUCT, precision, 1, 1, 1, lambda _: multiply(), lambda *_: None)
         run_rounds([*candidates, product], settings.rounds, settings.seconds, random, show)
         samples = list(sample_pictures(settings.shrink))
         size = inputs.variant.image_size
@@ -246,9 +248,7 @@ def make_candidates(
     """
     device, pixels = inputs.device.name, inputs.pixels
     singly = [pixels[index : index + 1] for index in range(len(pixels))]
-    engine, precision = load_engine(settings.repository, device)
-    if precision == "plans":
-        precision = inputs.manifest["half"]["precision"]  # plans are made only of these graphs
+    engine, precision = load_engine(settings.repository, inputs.manifest, device)
     if settings.checkpoint:
         pytorch = torch_tagger(load_model(settings.checkpoint), device)
         exact = tag_all(pytorch, singly)
@@ -261,33 +261,37 @@ def make_candidates(
     from_server = Expected.accept(GRPC, exact, logits, limits)
     from_engine = Expected.accept(ENGINE, exact, tag_all(engine, singly), limits)
     from_pytorch = Expected(exact, FLOAT32_LIMITS.logit_difference)
-    candidates = []
+    pictures, vocabulary = inputs.pictures, inputs.vocabulary
+
+    def tagger_candidate(
+        name: str, computed_in: str, tagger: Tagger, batch: int, expected: Expected
+    ) -> Candidate:
+        def ask(numbers: Sequence[int]) -> Logits:
+            return tagger(pixels[list(numbers)])
+
+        check = expected.find_wrong_logit
+        return Candidate(name, computed_in, batch, 1, len(pixels), ask, check)
+
+    def ask_server(numbers: Sequence[int]) -> InferResult:
+        return deployment.infer(tag_request([pictures[number] for number in numbers]))
+
+    candidates: list[Candidate] = []
     for batch in settings.batches:
         if pytorch:
-            candidates.append(
-                tagger_candidate(PYTORCH, "float32", pytorch, pixels, batch, from_pytorch)
-            )
-        candidates.append(tagger_candidate(ENGINE, precision, engine, pixels, batch, from_engine))
+            candidates.append(tagger_candidate(PYTORCH, "float32", pytorch, batch, from_pytorch))
+        candidates.append(tagger_candidate(ENGINE, precision, engine, batch, from_engine))
+    check_server = partial(from_server.find_wrong_tag, vocabulary)
     for batch, clients in itertools.product(settings.batches, settings.concurrencies):
-        candidates.append(
-            triton_candidate(
-                deployment,
-                precision,
-                inputs.pictures,
-                batch,
-                clients,
-                from_server,
-                inputs.vocabulary,
-            )
-        )
-    return candidates, compare(exact, logits, inputs.vocabulary), precision
+        asked = GRPC, precision, batch, clients, len(pictures)
+        candidates.append(TritonCandidate(*asked, ask_server, check_server, deployment=deployment))
+    return candidates, compare(exact, logits, vocabulary), precision
 
 
-def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
+def load_engine(repository: Path, manifest: Mapping[str, Any], device: str) -> tuple[Tagger, str]:
     """Load what the server runs: plans on `cuda`, the graphs that the CPU profile names on `cpu`.
 
     Returns:
-        The engine as a function of pixels, and what it computes in; `plans` for plans.
+        The engine as a function of pixels, and what it computes in.
 
     Raises:
         EngineError: TensorRT is missing, a plan cannot be loaded, or a graph is missing.
@@ -297,7 +301,9 @@ def load_engine(repository: Path, device: str) -> tuple[Tagger, str]:
     if device == "cuda":
         plans = [repository / graph.with_name(layout.PLAN) for graph in graphs]
         trt = load_tensorrt(TENSORRT)
-        return chain_on_gpu(*(LoadedEngine(trt, p.read_bytes(), str(p)) for p in plans)), "plans"
+        engines = (LoadedEngine(trt, plan.read_bytes(), str(plan)) for plan in plans)
+        # Plans are made of the half-precision graphs alone.
+        return chain_on_gpu(*engines), manifest["half"]["precision"]
     served = served_graphs(repository)
     encoder, head = (CompiledGraph(path, properties) for path, properties in served)
     is_int8 = any(path.name == layout.INT8_GRAPH for path, _ in served)
