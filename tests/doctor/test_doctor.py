@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,16 +87,17 @@ def test_an_image_that_is_too_old_is_told(monkeypatch, profile, release, status,
     assert str(finding.status) == status and text in finding.text
 
 
-def test_a_taken_port_is_named_with_what_to_do(repository):
+@pytest.mark.parametrize("kind", ["http", "grpc", "metrics", "health"])
+def test_a_taken_port_is_named_with_what_to_do(repository, kind):
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         listener.listen()
         port = listener.getsockname()[1]
-        ports = Ports(grpc=port, http=Ports.free().http, metrics=Ports.free().metrics)
+        ports = replace(Ports.free(), **{kind: port})
         status, found = examine(repository, ports=ports)
     assert (status, found.keys()) == (2, {"ports"})
-    assert found["ports"][1] == f"{port} (grpc) is taken"
-    assert "--grpc-port" in found["ports"][2]
+    assert found["ports"][1] == f"{port} ({kind}) is taken"
+    assert f"--{kind}-port" in found["ports"][2]
 
 
 def test_of_an_empty_folder_there_is_one_error_with_one_remedy(tmp_path):

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ram_triton.server import Ports
 
     root, profile = arguments.repository, arguments.profile or choose_profile()
-    ports = Ports(arguments.http_port, arguments.grpc_port, arguments.metrics_port)
+    ports = Ports.of(arguments)
     with status_line("checking") as show:
         total, read = max(bytes_to_read(root), 1), 0
 

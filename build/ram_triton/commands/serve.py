@@ -86,12 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.accept_known_vulnerabilities:
             release = Installation.find().release
             access.require_safe_address(arguments.address, arguments.triton_arguments, release)
-        ports = Ports(
-            arguments.http_port,
-            arguments.grpc_port,
-            arguments.metrics_port,
-            arguments.health_port,
-        )
+        ports = Ports.of(arguments)
         log = arguments.log or LOGS / f"triton-{ports.http}.log"
         given = arguments.triton_arguments
         chooses_control = any(option.startswith(CONTROL) for option in given)

@@ -57,8 +57,7 @@ def tensorrt_version() -> str | None:
 
 def check_ports(ports: Ports) -> Iterator[Finding]:
     """Check whether the server's ports are free."""
-    numbers = {name: getattr(ports, name) for name in ("http", "grpc", "metrics")}
-    taken = ports.taken()
+    numbers, taken = vars(ports), ports.taken()
     for name, number in numbers.items():
         if number in taken:
             yield error(

@@ -1,10 +1,11 @@
 """The TCP ports of a server: free ones, taken ones, and a reservation until it listens."""
 
+import argparse
 import contextlib
 import itertools
 import random
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ram_triton.errors import ServerError
 
@@ -22,6 +23,11 @@ class Ports:
     grpc: int = 8001
     metrics: int = 8002
     health: int = 8003
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "Ports":
+        """Those that the options of `add_ports` name."""
+        return cls(*(getattr(options, f"{field.name}_port") for field in fields(cls)))
 
     @classmethod
     def free(cls) -> "Ports":
