@@ -40,10 +40,10 @@ from ram_triton.arguments import add_repository, natural, positive
 from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
 from ram_triton.errors import LoadError
+from ram_triton.processes import PROC, read_numbers
 from ram_triton.repository.layout import VOCABULARY
 from ram_triton.server import TritonServer
 from ram_triton.server.access import HEADER
-from ram_triton.server.processes import PROC, read_numbers
 from ram_triton.server_code import Vocabulary
 
 from experiments.overload import MEBI, METHOD, raw_request

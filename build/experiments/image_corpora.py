@@ -23,7 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 from ram_triton.cli import run_module
 from ram_triton.errors import RamTritonError
-from ram_triton.server.processes import resident_peak
+from ram_triton.processes import resident_peak
 from ram_triton.server_code import ImageError, decoder, encoded_image, image_limits
 from rich.console import Console
 from rich.progress import track

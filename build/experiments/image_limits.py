@@ -15,7 +15,7 @@ from PIL import Image
 from ram_triton.arguments import positive
 from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
-from ram_triton.server.processes import resident_peak
+from ram_triton.processes import resident_peak
 from ram_triton.server_code import ImageError, ImageLimits, decoder, image_limits
 
 IMAGE_SIZE = 384

@@ -28,9 +28,9 @@ from ram_triton.arguments import add_repository, not_negative, positive
 from ram_triton.bench.preprocessing import encode
 from ram_triton.cli import run_module
 from ram_triton.errors import LoadError
+from ram_triton.processes import PROC, read_numbers, tree
 from ram_triton.repository.layout import DEMO_IMAGES
 from ram_triton.server import TritonServer
-from ram_triton.server.processes import PROC, read_numbers, tree
 from ram_triton.server_code import sigmoid
 from tritonclient.grpc import service_pb2 as pb
 

@@ -28,9 +28,9 @@ from ram_triton.arguments import add_repository, not_negative
 from ram_triton.cli import run_module
 from ram_triton.errors import ServerError
 from ram_triton.files import short
+from ram_triton.processes import PROC, children, command_line, read_numbers, stubs, tree
 from ram_triton.repository.layout import DEMO_IMAGES, PROJECT
 from ram_triton.server import LOOPBACK, Ports
-from ram_triton.server.processes import PROC, children, command_line, read_numbers, stubs, tree
 
 RUNS = PROJECT / "runs" / "soak"
 SAMPLES = 60  # of memory and the like, over the whole time

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from ram_triton.server.processes import PROC, resident_peak
+from ram_triton.processes import PROC, resident_peak
 
 LINE_INTERVAL = 10.0  # seconds between lines of a status if stderr is not a terminal
 STEP_INTERVAL = 8.0  # seconds between two signs of life in a step

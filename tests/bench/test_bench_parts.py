@@ -25,8 +25,8 @@ from ram_triton.bench.report import OVER_ENGINE, Result
 from ram_triton.bench.triton_steps import ENGINES, Statistics
 from ram_triton.errors import ParityError
 from ram_triton.parity.limits import FLOAT32_LIMITS, HALF_LIMITS
+from ram_triton.processes import resident_peak
 from ram_triton.repository.layout import ENCODER, HEAD
-from ram_triton.server.processes import resident_peak
 
 
 def candidate(name="way", batch=1, check=None):

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from ram_triton.errors import ServerError
+from ram_triton.processes import children, kill_all_with
 from ram_triton.repository.layout import STAGING_PREFIX
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 from ram_triton.server.folder import PREFIX
-from ram_triton.server.processes import children, kill_all_with
 from support.pipeline import copy_models
 
 ROOT = Path(__file__).parents[2]

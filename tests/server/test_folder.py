@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from ram_triton.processes import is_over
 from ram_triton.server.folder import ServerFolder, sweep
-from ram_triton.server.processes import is_over
 
 ABANDON = """
 import subprocess, sys, time

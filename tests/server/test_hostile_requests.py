@@ -12,8 +12,8 @@ import urllib.request
 
 import numpy as np
 import pytest
+from ram_triton.processes import is_over
 from ram_triton.server import LOOPBACK
-from ram_triton.server.processes import is_over
 from support.supervised import DEADLINE, slow
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor

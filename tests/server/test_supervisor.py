@@ -15,10 +15,10 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from ram_triton.processes import kill_all_with
 from ram_triton.repository.layout import MODELS as TABLE
 from ram_triton.server import LOOPBACK
 from ram_triton.server.folder import PREFIX
-from ram_triton.server.processes import kill_all_with
 from support.supervised import DEADLINE, ENSEMBLES, slow
 from tritonclient.utils import InferenceServerException
 

@@ -15,9 +15,9 @@ from threading import Thread
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc
+from ram_triton.processes import children, command_line, stubs
 from ram_triton.server import LOOPBACK, Ports
 from ram_triton.server.folder import PREFIX, ServerFolder
-from ram_triton.server.processes import children, command_line, stubs
 from ram_triton.server_code import preprocess
 from support.requests_to_ram import infer_inputs, open_inputs
 from tritonclient.utils import InferenceServerException

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ram_triton.engines.openvino import HINTS, PRECISION, compile_for_cpu
 from ram_triton.model.ram import RAM
 from ram_triton.model.variant import Variant
+from ram_triton.processes import resident_peak, tree
 from ram_triton.repository.layout import ENCODER, HEAD, PLAN
 from ram_triton.server import TritonServer
-from ram_triton.server.processes import resident_peak, tree
 
 PACKAGES = ("torch", "openvino", "tritonclient", "pillow", "numpy")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -9,6 +9,7 @@ from ram_triton.doctor.report import Finding, error, fine, unknown, warning
 from ram_triton.doctor.repository_view import RepositoryView, mebibytes
 from ram_triton.gpus import Gpu
 from ram_triton.model.variant import Variant
+from ram_triton.processes import read_numbers
 from ram_triton.repository.layout import (
     CPU,
     FLOAT32_GRAPH,
@@ -18,7 +19,6 @@ from ram_triton.repository.layout import (
     VOCABULARY,
     Model,
 )
-from ram_triton.server.processes import read_numbers
 from ram_triton.server_code import ImageLimits, preprocessing
 
 # CUDA's own share, once per process: its context, and kernels of TensorRT's libraries.

@@ -10,7 +10,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from ram_triton.server.processes import kill_all_with, start_time
+from ram_triton.processes import kill_all_with, start_time
 from ram_triton.signals import SIGNALS
 
 PREFIX = "ram-triton-"

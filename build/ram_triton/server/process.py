@@ -15,13 +15,13 @@ from threading import Event, Thread
 
 from ram_triton.errors import ServerError
 from ram_triton.files import short
+from ram_triton.processes import ZOMBIE, children, state, stubs_among
 from ram_triton.repository.layout import CPU
 from ram_triton.server import access
 from ram_triton.server.folder import VARIABLE, ServerFolder
 from ram_triton.server.installation import Installation
 from ram_triton.server.log import LineWriter, LogReader, StartLog
 from ram_triton.server.ports import LOOPBACK, TRITONS, Ports
-from ram_triton.server.processes import ZOMBIE, children, state, stubs_among
 
 START_TIMEOUT = 600.0  # seconds: compiling a full-size model takes a minute on two cores
 STOP_TIMEOUT = 30.0  # seconds

@@ -13,11 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Thread
 
 from ram_triton.errors import ServerError
+from ram_triton.processes import STOPPED, Stub, command_line, is_over, state, stubs
 from ram_triton.server.api import RAM, Api, Outcome
 from ram_triton.server.folder import SHARED_MEMORY
 from ram_triton.server.health import Health
 from ram_triton.server.process import TritonServer
-from ram_triton.server.processes import STOPPED, Stub, command_line, is_over, state, stubs
 
 # Of the canary:
 CANARY_INTERVAL = 5.0  # seconds between two pictures, if nobody else is answered meanwhile

@@ -5,7 +5,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ram_triton.server import processes
+from ram_triton import processes
 
 
 @pytest.fixture
