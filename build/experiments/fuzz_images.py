@@ -25,7 +25,7 @@ MAX_PIXELS = 2**24
 NUMBERS = (0, 1, 2, 4, 8, 16, 32, 64, 100, 127, 128, 254, 255, 256, 4096, 32767, 65535, 2**31 - 1)
 ADDRESS = re.compile(r"0x[0-9a-f]{6}")
 LONGEST = 300  # characters of a message
-FAULTS = ("ends the decoder", "takes longer to decode")
+FAULTS = ("crashes the decoder", "takes longer to decode")
 
 
 @dataclass

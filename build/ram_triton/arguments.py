@@ -11,13 +11,13 @@ from ram_triton.repository.layout import DEFAULT_REPOSITORY
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 on."""
-    return _whole_number(text, 1, math.inf, "a whole number from 1 on")
+    """Read a whole number of at least 1."""
+    return _whole_number(text, 1, math.inf, "a whole number of at least 1")
 
 
 def natural(text: str) -> int:
-    """Read a whole number from 0 on."""
-    return _whole_number(text, 0, math.inf, "a whole number from 0 on")
+    """Read a whole number of at least 0."""
+    return _whole_number(text, 0, math.inf, "a whole number of at least 0")
 
 
 def port(text: str) -> int:
@@ -32,13 +32,13 @@ def _whole_number(text: str, lowest: int, highest: float, what: str) -> int:
 
 
 def not_negative(text: str) -> float:
-    """Read a finite number from 0 on."""
+    """Read a finite number of at least 0."""
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:  # so that NaN is refused too
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 on")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 0")
     return number
 
 

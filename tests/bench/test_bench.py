@@ -216,7 +216,7 @@ def test_an_output_that_cannot_be_written_is_reported_before_measuring(bench, re
 def test_seconds_must_be_a_number_from_0_on(seconds, capsys):
     with pytest.raises(SystemExit):
         run_command("bench", ["--seconds", seconds])
-    assert "is not a number from 0 on" in capsys.readouterr().err
+    assert "is not a number of at least 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_no_turns_and_empty_batches_are_refused_in_a_line(figures, capsys, optio
         figures(option, "0")
     assert left.value.code == 2
     assert capsys.readouterr().err.endswith(
-        f"argument {option}: '0' is not a whole number from 1 on\n"
+        f"argument {option}: '0' is not a whole number of at least 1\n"
     )
 
 

@@ -43,4 +43,4 @@ def test_a_model_that_hangs_and_then_one_that_cannot_start_again(copied, tmp_pat
         served.end()
     assert status == 1
     assert error.startswith("ram-triton serve: tritonserver did not start: failed to load")
-    assert "gave up, restarts in a row: 2" in error and error.count("\n") == 1
+    assert "gave up after 2 restarts in a row" in error and error.count("\n") == 1

@@ -160,7 +160,9 @@ def test_more_new_names_than_the_limit_are_refused(open_client, picture):
     with pytest.raises(InferenceServerException) as refused:
         ask_open(open_client, [picture], ["tag 1", *(f"too many {n}" for n in range(1001))])
     assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
-    message = "labels: 1001 not in the vocabulary are over the limit of 1000 (max_new_labels): make"
+    message = (
+        "labels: 1001 not in the vocabulary are over the limit of 1000 (max_new_labels): 'make"
+    )
     assert message in refused.value.message()
 
 

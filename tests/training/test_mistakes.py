@@ -105,9 +105,13 @@ def test_a_wrong_setting_is_told_by_name(run_folder, before, after, told):
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("image_size = 32", "image_size = 33", "image_size 33 would be read as one of 32"),
+        ("image_size = 32", "image_size = 33", "image_size 33 would be read as one with 32"),
         ("image_size = 32", "image_size = 48", "model.image_size: "),
-        ("embed_dim = 8", "embed_dim = 128", r"depths .* would be read as one of \(2, 2, 18, 2\)"),
+        (
+            "embed_dim = 8",
+            "embed_dim = 128",
+            r"depths .* would be read as one with \(2, 2, 18, 2\)",
+        ),
         ("hidden_size = 16", "hidden_size = 18", "hidden_size: must be a multiple of 4"),
         (
             'output = "out"',
@@ -189,7 +193,7 @@ def test_evaluation_finds_before_its_work_what_it_cannot_write(run_folder, run, 
     place = str(run_folder / "labels.npy" / "none")
     with pytest.raises(SystemExit):
         run(evaluate, run_folder, "--threads=-3")
-    assert "'-3' is not a whole number from 0 on" in capsys.readouterr().err
+    assert "'-3' is not a whole number of at least 0" in capsys.readouterr().err
     for wrong in (
         [f"--json={place}/figures.json"],
         [f"--thresholds={place}"],

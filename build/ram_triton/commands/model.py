@@ -30,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ram_tag_list_threshold.txt",
     )
     add_repository(parser, "model repository to write into, made if missing")
-    add("--backbone", choices=BACKBONES, help="what the weights must be; detected if not given")
+    add("--backbone", choices=BACKBONES, help="what the weights must be (default: detected)")
     add(
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="what the weights must be for: 224, 384; detected if not given",
+        help="what the weights must be for, 224 or 384 (default: detected)",
     )
     add(
         "--default-threshold",

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=not_negative,
         default=30.0,
         metavar="SECONDS",
-        help="seconds in which running requests may end (default: %(default)g)",
+        help="seconds that running requests have to end (default: %(default)g)",
     )
     add(
         "--attempts",

@@ -10,7 +10,9 @@ from ram_triton.files import require_file
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="what to train, and how")
-    parser.add_argument("--restart", action="store_true", help="forget what was trained so far")
+    parser.add_argument(
+        "--restart", action="store_true", help="start anew, and delete what was trained so far"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ram_triton.errors import GraphError
+from ram_triton.repository.layout import NONE
 
 FLOAT = TensorProto.FLOAT
 HALVES = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
@@ -95,7 +96,10 @@ class _Typing:
         nodes = list(self.graph.node)
         kinds = [node.op_type for node in nodes]
         if unknown := set(kinds) - MOVING - COMPUTING - IN_FLOAT32 - ON_INTEGERS - {"Cast"}:
-            raise GraphError(f"no rule for the operators {', '.join(sorted(unknown))}")
+            raise GraphError(
+                f"no rule for the operators {', '.join(sorted(unknown))} in half precision: "
+                f"PRECISION={NONE} builds without it"
+            )
         first = kinds.index("Conv") if "Conv" in kinds else 0
         # Heat maps have no LayerNorm: there all after the attention makes the output.
         end = "LayerNormalization" if "LayerNormalization" in kinds else "Softmax"

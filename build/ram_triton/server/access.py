@@ -52,14 +52,16 @@ def read_key(file: Path = KEY_FILE) -> str:
 
 def find_key(file: Path = KEY_FILE) -> str | None:
     """Return the key as `read_key` does, but None if there is none yet."""
+    source: str | Path = KEY_VARIABLE
     if not (key := os.environ.get(KEY_VARIABLE, "")):
+        source = file
         if not file.is_file():
             return None
         if file.stat().st_mode & 0o077:
             raise ServerError(f"{file}: others can read this key: run 'chmod 600 {file}'")
         key = file.read_text(encoding="utf-8").strip()
     if not (key.isascii() and key.isalnum()):
-        raise ServerError(f"the key in {KEY_VARIABLE} or {file} is not of letters and digits")
+        raise ServerError(f"the key in {source} has to be of ASCII letters and digits alone")
     return key
 
 
@@ -105,7 +107,7 @@ def require_safe_address(address: str, options: Sequence[str], release: Release 
             raise ServerError(
                 f"tritonserver {known} has known vulnerabilities, remote code execution among "
                 f"them (SECURITY.md), and {each} is not loopback: use {OLDEST} or newer, or, if "
-                "nobody whom you do not trust can reach it, --accept-known-vulnerabilities"
+                "only people whom you trust can reach it, --accept-known-vulnerabilities"
             )
 
 

@@ -28,7 +28,7 @@ class Policy:
         attempts: restarts in a row before giving up.
         healthy: seconds without a fault that make it another row.
         longest_pause: seconds before a restart; the first is at once, each pause twice the last.
-        grace: seconds in which running requests may end.
+        grace: seconds that running requests have to end.
         canary: seconds between two pictures.
         can_reload: whether a model whose process died is loaded again alone. If not, the server's
             API for it is off, and the whole server starts again.
@@ -108,7 +108,10 @@ class Supervisor:
             self.health.state, self.health.reason = "restarting", problem
             self.server.kill()
             if failures > self.policy.attempts:
-                raise ServerError(f"{problem}: gave up, restarts in a row: {self.policy.attempts}")
+                raise ServerError(
+                    f"{problem}: gave up after {self.policy.attempts} restarts in a row, see "
+                    "Triton's log"
+                )
             pause = min(2.0 ** (failures - 2), self.policy.longest_pause) if failures > 1 else 0.0
             self.say(
                 f"{problem}: starting the server again"

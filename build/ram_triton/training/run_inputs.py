@@ -143,7 +143,7 @@ def make_model(config: Config, inputs: RunInputs, log: Log) -> TrainingModel:
     except (RamTritonError, OSError):
         raise
     except Exception as error:  # timm and torch refuse impossible sizes in many ways
-        raise ConfigError(f"model: no RAM can be made of these sizes ({error})") from error
+        raise ConfigError(f"model: a RAM cannot have these sizes ({error})") from error
     _require_readable(ram)
     width = ram.variant.image_width
     if DISTILLATION in inputs.losses and inputs.features is not None:
@@ -169,7 +169,7 @@ def _require_readable(ram: RAM) -> None:
     for name, wanted in asdict(variant).items():
         if getattr(found, name) != wanted:
             raise ConfigError(
-                f"model.{name}: a checkpoint of {name} {wanted} would be read as one of "
+                f"model.{name}: a checkpoint with {name} {wanted} would be read as one with "
                 f"{getattr(found, name)}; choose other sizes"
             )
 

@@ -46,10 +46,10 @@ def add_port(add: Callable[..., Any], default: int) -> None:
 
 def add_security(add: Callable[..., Any]) -> None:
     """Add the options for TLS and headers, which `connection` reads."""
-    add("--tls", action="store_true", help="use TLS; each of the next three does so too")
+    add("--tls", action="store_true", help="use TLS, which each of the next three implies")
     add("--tls-ca", metavar="FILE", help="certificates to trust, as PEM (default: gRPC's own)")
     add("--tls-cert", metavar="FILE", help="this client's certificate, if the server wants one")
-    add("--tls-key", metavar="FILE", help="and its key")
+    add("--tls-key", metavar="FILE", help="private key of --tls-cert")
     add(
         "--header",
         dest="headers",

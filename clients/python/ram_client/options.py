@@ -30,7 +30,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     if options.dry_run and not (options.has_sinks or options.xmp_remove):
         parser.error(f"--dry-run needs --xmp-remove or one of --{', --'.join(SINKS)}")
     if options.where and options.urls:
-        parser.error("--where has no place beside --urls: it reads the pictures again")
+        parser.error("--where cannot be combined with --urls: it reads the pictures again")
     tables = [path.absolute() for path in (options.csv, options.parquet, options.sqlite) if path]
     if len(set(tables)) < len(tables):
         parser.error("two tables cannot be the same file")
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         type=arguments.megabytes,
         default=20.0,
         metavar="N",
-        help="size of the largest picture to fetch (default: %(default)g, as the server's limit)",
+        help="size of the largest picture to fetch (default: %(default)g, the server's own limit)",
     )
     arguments.add_server(add)
     arguments.add_security(parser.add_argument_group("secured servers").add_argument)
@@ -136,7 +136,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="lr:hierarchicalSubject gets NAME|tag (default: %(default)s)",
     )
-    add("--xmp-remove", action="store_true", help="take out again what --xmp added; no server")
+    add("--xmp-remove", action="store_true", help="remove what --xmp added; needs no server")
     add("--txt", action="store_true", help="write a caption file, photo.txt, per picture")
     add(
         "--txt-suffix",
@@ -157,7 +157,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         "--where",
         type=Path,
         metavar="DIR",
-        help="write a picture per picture that shows where its best tags are",
+        help="write, per picture, another that shows where its best tags are",
     )
     add("--csv", type=Path, metavar="FILE", help="a table with a row per tag")
     add("--parquet", type=Path, metavar="FILE", help="the same as Parquet")

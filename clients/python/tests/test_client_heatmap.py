@@ -138,7 +138,7 @@ def test_the_command_without_a_place_to_write_or_for_addresses(ram_tag, album, s
     done = ram_tag("album/a.png", "--quiet", "--server", server.grpc, "--where", "file")
     assert done.returncode == 1 and done.stderr == "ram-tag: file: File exists\n"
     done = ram_tag("https://example.org/a.png", "--urls", "--where", "maps")
-    assert done.returncode == 2 and "--where has no place beside --urls" in done.stderr
+    assert done.returncode == 2 and "--where cannot be combined with --urls" in done.stderr
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path):

@@ -49,7 +49,7 @@ class LabelLimits:
         if len(names) > self.max_new_labels:
             raise RequestError(
                 f"labels: {len(names)} not in the vocabulary are over the limit of "
-                f"{self.max_new_labels} (max_new_labels): make vocabulary takes long lists"
+                f"{self.max_new_labels} (max_new_labels): 'make vocabulary' takes long lists"
             )
 
 

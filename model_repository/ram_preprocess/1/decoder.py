@@ -100,10 +100,11 @@ class Decoder:
                 if status == -signal.SIGPROF:
                     allowed = self._allowance
                     raise ImageError(
-                        f"it takes longer to decode than {allowed.seconds:g} s, and "
-                        f"{allowed.seconds_per_megapixel:g} s per megapixel"
+                        f"it takes longer to decode than {allowed.seconds:g} s plus "
+                        f"{allowed.seconds_per_megapixel:g} s per megapixel; save it again, "
+                        "for example as PNG"
                     ) from None
-        raise ImageError("decoding it ends the decoder; save it again, for example as PNG")
+        raise ImageError("decoding it crashes the decoder; save it again, for example as PNG")
 
     @property
     def process_id(self) -> int:

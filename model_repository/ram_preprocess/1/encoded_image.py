@@ -117,7 +117,7 @@ class ImageLimits:
             ImageError: these are more pixels than `max_pixels`, or none.
         """
         if width <= 0 or height <= 0:
-            raise ImageError(f"{width} x {height} pixels: the image has none")
+            raise ImageError(f"the image has no pixels: {width} x {height}")
         if width * height > self.max_pixels:
             limit = f"{self.max_pixels} (max_pixels)"
             raise ImageError(f"{width} x {height} pixels are over the limit of {limit}")

@@ -55,8 +55,8 @@ class Unit:
         """Raise BulkError if its file is another than when it was listed."""
         if self.kind != FILES and version_of(self.place) != self.version:
             raise BulkError(
-                f"{self.place} has changed since the first run, its parts would not fit together: "
-                "use another folder, or --restart"
+                f"{self.place} has changed since the first run, so its parts would not fit "
+                "together: use another folder, or --restart"
             )
 
 

@@ -111,8 +111,8 @@ class OutputFolder:
         for name, size in sizes.items():
             if before.get(name) != size:
                 raise BulkError(
-                    f"{self.path} has {name} of {before.get(name)} numbers, and the server gives "
-                    f"{size}: it serves another model"
+                    f"{self.path} has {name} of {before.get(name)} numbers, but the server returns "
+                    f"{size}, so it serves another model: use another folder, or --restart"
                 )
 
     def has(self, unit: int, part: int) -> bool:

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         type=between(float, 0.001, 2047),
         default=20.0,
         metavar="N",
-        help="the largest picture to take (default: %(default)g, as of the server)",
+        help="size of the largest picture (default: %(default)g, the server's own limit)",
     )
     add(
         "--timeout",
