@@ -51,16 +51,19 @@ class TritonPythonModel:
 
     def load(self):
         """Compile the model with the properties that its config sets."""
-        import on_cpu  # it imports OpenVINO, half a second of a processor
+        from on_cpu import (  # it imports OpenVINO, half a second of a processor
+            PRECISION,
+            chosen_properties,
+            compile_for_cpu,
+            precision_of,
+        )
 
-        properties = on_cpu.chosen_properties(self.parameters)
-        self.model = on_cpu.compile_for_cpu(self.path, properties)
+        properties = chosen_properties(self.parameters)
+        self.model = compile_for_cpu(self.path, properties)
         self.warm_up()
-        chosen = on_cpu.PRECISION in properties
-        why = "as its config says" if chosen else "the best of this processor"
-        precision = on_cpu.precision_of(self.model)
+        why = "as its config says" if PRECISION in properties else "the best of this processor"
         pb_utils.Logger.log_info(
-            f"{self.name}: {self.path.name} runs on the CPU in {precision} ({why})"
+            f"{self.name}: {self.path.name} runs on the CPU in {precision_of(self.model)} ({why})"
         )
 
     def warm_up(self):
