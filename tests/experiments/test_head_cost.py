@@ -16,6 +16,8 @@ def test_graphs_and_requests_are_timed(repository, capsys, monkeypatch):
     labels = [f"with {count} labels" for count in (2, 300)]
     maps = [f"maps of {count} tags" for count in head_cost.MAPS]
     requests = ["request", "-" * 13, "tags", "tags and maps"]
+    assert rows[0] == ["graph", "ms", "of 'the head'"]
+    assert rows[-4] == ["request", "ms", "of 'tags'"]
     assert [row[0] for row in rows] == ["graph", "-" * 16, "the head", *labels, *maps, *requests]
     for place, (_, *cells) in enumerate(rows):
         if place not in (0, 1, len(rows) - 4, len(rows) - 3):
