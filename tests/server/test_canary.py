@@ -30,6 +30,10 @@ def look(server, monkeypatch):
     return look_once
 
 
+def test_the_key_is_not_shown():
+    assert "secret" not in repr(Api("localhost:1", "http://localhost:2/metrics", "secret"))
+
+
 def test_one_silence_may_be_a_pause_of_the_machine(look):
     for _ in range(3):
         canary = look("silent")

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -62,7 +62,7 @@ class Api:
 
     http: str
     metrics: str
-    key: str
+    key: str = field(repr=False)
     label: str = "-"
     image_size: int = 0
 
