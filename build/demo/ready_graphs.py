@@ -137,11 +137,12 @@ def halve(source: Path, output: Path) -> None:
     Raises:
         CheckpointError: it is not one, or has a weight beyond half precision's range.
     """
+    require_writable_file(output)  # before the imports that take seconds
+
     import torch
     from ram_triton.model.checkpoint import read_weights
     from safetensors.torch import save_file
 
-    require_writable_file(output)
     weights = {name: tensor.half() for name, tensor in read_weights(source).items()}
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():

@@ -12,10 +12,11 @@ import onnx
 import pytest
 import torch
 from demo import ready_graphs
+from ram_triton.cli import run_module
 from ram_triton.engines.openvino import CompiledGraph, openvino_tagger
 from ram_triton.engines.tagger import tag_all, torch_tagger
 from ram_triton.errors import RepositoryError
-from ram_triton.model.checkpoint import load_model
+from ram_triton.model.checkpoint import load_model, read_weights
 from ram_triton.parity.compare import compare
 from ram_triton.parity.limits import FLOAT32_LIMITS
 from ram_triton.parity.pictures import picture_batches
@@ -122,3 +123,21 @@ def test_a_damaged_graph_is_refused_and_nothing_is_installed(tmp_path, monkeypat
     with pytest.raises(RepositoryError, match="does not give the file that its manifest describes"):
         ready_graphs.install(tmp_path / "models")
     assert not (tmp_path / "models").exists()
+
+
+def test_a_checkpoint_is_halved_as_a_whole_or_not_at_all(tmp_path, checkpoint, capsys):
+    def halve(source, output):
+        options = ["--halve", str(source), str(output)]
+        return run_module("demo.ready_graphs", ready_graphs, options)
+
+    half = tmp_path / "half.safetensors"
+    assert halve(checkpoint, half) == 0
+    found, whole = read_weights(half), read_weights(checkpoint)
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(found[name], whole[name].half()) for name in whole)
+    name = next(iter(whole))
+    whole[name] = torch.full_like(whole[name], 1e6)
+    torch.save({"model": whole}, tmp_path / "large.pth")
+    assert halve(tmp_path / "large.pth", tmp_path / "none.safetensors") == 1
+    assert f"'{name}' is beyond half precision's range" in capsys.readouterr().err
+    assert not (tmp_path / "none.safetensors").exists()
