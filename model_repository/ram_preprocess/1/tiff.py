@@ -54,7 +54,7 @@ def walk_tiff(data: bytes, limits: ImageLimits) -> Structure:
 def _read_directory(data: bytes) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield the tags of the first directory whose values are whole numbers, and these."""
     order = "<" if data[:2] == b"II" else ">"
-    big = b"+" in data[2:4]
+    big = b"+" in data[2:4]  # BigTIFF's version is 43, "+", where others have 42, "*"
     word, short = (struct.Struct(order + letter) for letter in ("QQ" if big else "IH"))
     entry = struct.Struct(f"{order}HH{'Q' if big else 'I'}")
     (place,) = word.unpack_from(data, 8 if big else 4)
