@@ -91,7 +91,7 @@ def _samples(
 def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
     """Yield each file's sample, the rest of its name, and its place in the archive."""
     while (member := archive.next()) is not None:
-        archive.members = []  # type: ignore[attr-defined]  # those of the whole archive
+        archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
         name = member.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         key, suffix = split_name(name)
         if member.isfile() and key and suffix:

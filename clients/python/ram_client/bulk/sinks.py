@@ -179,7 +179,7 @@ def record(row: Row, columns: Columns) -> dict[str, Any]:
     """The fields of a row, as the schema has them."""
     fields: dict[str, Any] = {"key": row.key, "source": row.source}
     for name, attribute, _ in _of_tags(columns):
-        fields[name] = row.tags and [getattr(tag, attribute) for tag in row.tags]
+        fields[name] = None if row.tags is None else [getattr(tag, attribute) for tag in row.tags]
     fields["error"] = row.error
     for name, size in columns.sizes().items():
         if size:
