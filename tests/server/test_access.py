@@ -34,7 +34,7 @@ def test_a_key_that_others_can_read_or_that_is_none_is_refused(tmp_path, monkeyp
     with pytest.raises(ServerError, match="others can read this key: run 'chmod 600"):
         access.read_key(file)
     monkeypatch.setenv(access.KEY_VARIABLE, "a:b=c,d")
-    with pytest.raises(ServerError, match="not of letters and digits"):
+    with pytest.raises(ServerError, match="RAM_TRITON_KEY has to be of ASCII letters and digits"):
         access.read_key(file)
 
 
