@@ -73,3 +73,35 @@ async def test_a_server_with_room_is_used_though_another_has_too_much():
     two._wake()
     assert await asyncio.wait_for(waiting, 60) is other
     await two.close()
+
+
+async def test_who_waits_for_a_server_is_served_before_who_comes_as_it_has_room():
+    nothing = Settings(None, None, (), None, False, False)
+    one = Servers(["a:1"], nothing, {}, most=8, wait=1, report=print)
+    (server,) = one._servers
+    server.is_here, server.in_flight = True, server.pace.limit
+    first = asyncio.create_task(one._slot())
+    await asyncio.sleep(0)
+    later = asyncio.create_task(one._slot())  # it runs once there is room, before the first wakes
+    server.in_flight -= 1
+    one._wake()
+    assert await asyncio.wait_for(first, 60) is server
+    assert not later.done() and server.in_flight == server.pace.limit
+    later.cancel()
+    await asyncio.wait([later])
+    await one.close()
+
+
+async def test_who_leaves_as_a_server_has_room_leaves_the_place_to_the_next():
+    nothing = Settings(None, None, (), None, False, False)
+    one = Servers(["a:1"], nothing, {}, most=8, wait=1, report=print)
+    (server,) = one._servers
+    server.is_here, server.in_flight = True, server.pace.limit
+    first, second = (asyncio.create_task(one._slot()) for _ in range(2))
+    await asyncio.sleep(0)
+    server.in_flight -= 1
+    one._wake()
+    first.cancel()
+    assert await asyncio.wait_for(second, 60) is server
+    assert server.in_flight == server.pace.limit
+    await one.close()

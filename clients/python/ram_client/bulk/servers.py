@@ -82,7 +82,7 @@ class Servers:
             _Server(name, AsyncRamClient(name, retries=0, **connection), Pace(most))
             for name in dict.fromkeys(names)
         ]
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[_Server]] = deque()
         self._suspects = asyncio.Lock()
         self._picture = encode(PIL.Image.new("RGB", (8, 8), "grey"))
         self._columns: Columns | None = None
@@ -171,30 +171,29 @@ class Servers:
                 await asyncio.sleep(longest * random.uniform(0.5, 1))
 
     async def _slot(self) -> _Server:
-        """Wait until a server may get one more request, and count it in."""
-        while True:
-            free = [s for s in self._servers if s.is_here and s.in_flight < s.pace.limit]
-            if free:
-                server = min(free, key=lambda s: s.in_flight / s.pace.limit)
-                server.in_flight += 1
-                return server
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done():  # the turn is another's
-                    self._wake()
-                raise
+        """Wait in turn until a server may get one more request, and count it in."""
+        turn: asyncio.Future[_Server] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._wake()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it got a slot meanwhile, which is another's now
+                turn.result().in_flight -= 1
+                self._wake()
+            raise
 
     def _wake(self) -> None:
-        """Let as many go on as there is room for."""
-        room = sum(max(0, s.pace.limit - s.in_flight) for s in self._servers if s.is_here)
-        while room > 0 and self._waiting:
+        """Give the slots that are free to those that have waited longest."""
+        while self._waiting:
+            free = [s for s in self._servers if s.is_here and s.in_flight < s.pace.limit]
+            if not free:
+                return
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
-                room -= 1
+                server = min(free, key=lambda s: s.in_flight / s.pace.limit)
+                server.in_flight += 1
+                turn.set_result(server)
 
     def _answered(self, server: _Server) -> None:
         server.failures = 0
