@@ -12,7 +12,7 @@ def test_each_step_of_make_model_has_its_time_and_memory(checkpoint, vocabulary_
     assert [step.step.removeprefix("make model: ") for step in steps] == [
         "load the checkpoint",
         "export to ONNX",
-        "compute the logits in PyTorch",
+        "compute logits and heat maps in PyTorch",
         "compare the float32 graphs with PyTorch",
         "make the float16 graphs for TensorRT",
         "compare the float16 graphs with PyTorch",
