@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def print_table(title: str, ways: dict[str, Run], base: str, runs: int, times: int = 1) -> None:
-    """Time each way, so many times per run, and print a row of it beside one of them."""
+    """Time each way, called `times` times per run, and print a row of it beside one of them."""
 
     def repeat(way: Run) -> None:
         for _ in range(times):

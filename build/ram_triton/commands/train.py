@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("config", type=Path, metavar="CONFIG.toml", help="what to train, and how")
     parser.add_argument(
-        "--restart", action="store_true", help="start anew, and delete what was trained so far"
+        "--restart", action="store_true", help="delete what was trained so far, and start again"
     )
 
 

@@ -24,7 +24,7 @@ FIRST_WAIT = "0.2s"  # then twice as long each time, give or take a fifth
 MAX_RETRIES = 4  # gRPC makes no more than five attempts
 # The budget of retries, which all calls to a server share: an UNAVAILABLE takes one of its tokens,
 # an answer gives back a tenth, and nothing is repeated while half of them or more are gone. Half of
-# 100 is a full round for eight calls at once (four retries each), as while a server starts anew. A
+# 100 is a full round for eight calls at once (four retries each), as while a server restarts. A
 # server that stays full gets, beyond them, one repetition per ten answers.
 TOKENS = 100
 TOKENS_PER_ANSWER = 0.1
