@@ -33,7 +33,7 @@ from rich.progress import track
 from demo import splits
 from demo.drawings import Drawing, find_drawings
 from demo.emoji import Emoji, read_emoji
-from demo.packages import DRAWINGS, NAMES, fetch_package
+from demo.packages import DRAWINGS, NAMES, add_packages, fetch_package
 from demo.vocabulary import FOLDER, Tag, read_tags
 
 # Thumbnails of two vendors' drawings of one emoji differ by 0.17 at the median, and by 0.02 or
@@ -213,13 +213,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     add("--output", type=Path, default=Path("runs/demo/data"), metavar="DIR")
-    add(
-        "--packages",
-        type=Path,
-        default=Path("runs/demo/packages"),
-        metavar="DIR",
-        help="keeps the fetched packages (default: %(default)s)",
-    )
+    add_packages(parser)
     add("--size", type=positive, default=112, metavar="PIXELS", help="side length of the images")
 
 

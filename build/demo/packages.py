@@ -1,5 +1,6 @@
 """The packages of the demo's data: pinned, fetched through npm, kept in a cache."""
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -9,6 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ram_triton.errors import PackageError
+
+
+def add_packages(parser: argparse.ArgumentParser) -> None:
+    """Add `--packages`, the folder of the cache."""
+    parser.add_argument(
+        "--packages",
+        type=Path,
+        default=Path("runs/demo/packages"),
+        metavar="DIR",
+        help="keeps the fetched packages (default: %(default)s)",
+    )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ram_triton.server import TritonServer
 
 from demo.dataset import read_concepts
 from demo.drawings import Drawing, find_drawings, render_svg
-from demo.packages import DRAWINGS, NAMES, fetch_package
+from demo.packages import DRAWINGS, NAMES, add_packages, fetch_package
 from demo.ready_graphs import install
 from demo.splits import TEST_SEEN, TEST_VENDOR, choose_split
 
@@ -50,15 +50,8 @@ SIDE, TAGS = 160, 3  # pixels of each picture; tags that are shown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    add = parser.add_argument
-    add("what", choices=("own", "held-out", "where"))
-    add(
-        "--packages",
-        type=Path,
-        default=Path("runs/demo/packages"),
-        metavar="DIR",
-        help="keeps the fetched packages (default: %(default)s)",
-    )
+    parser.add_argument("what", choices=("own", "held-out", "where"))
+    add_packages(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from _thread import start_new_thread
+from abc import ABC, abstractmethod
 from threading import Event
 from types import FrameType
 from typing import Self
@@ -14,7 +15,7 @@ def is_heeded(number: int) -> bool:
     return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
-class _Context:
+class _Context(ABC):
     """A context in which signals call `_handle`."""
 
     _numbers: tuple[int, ...] = SIGNALS
@@ -28,8 +29,8 @@ class _Context:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _handle(self, number: int, _: FrameType | None) -> None: ...
 
 
 class Interruption(_Context):
@@ -39,7 +40,7 @@ class Interruption(_Context):
         signal: the number of the first signal; None if there was none.
     """
 
-    _numbers = SIGNALS[:2]
+    _numbers = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self.signal: int | None = None

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import venv
 from dataclasses import replace
 from pathlib import Path
@@ -51,20 +49,7 @@ def test_in_a_terminal_a_long_path_is_broken_and_never_cut(monkeypatch, capsys, 
 
 
 def test_a_number_that_is_no_port_is_refused_in_a_line(repository):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ram_triton",
-            "doctor",
-            "--repository",
-            repository,
-            "--http-port",
-            "99999",
-        ],
-        capture_output=True,
-        text=True,
-    )
+    done = run_doctor(repository, ports=Ports(http=99999))
     assert done.returncode == 2
     assert done.stderr.endswith("error: argument --http-port: '99999' is not a port: 1 to 65535\n")
 

@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ram_triton.errors import ServerError
 from ram_triton.repository.layout import PREPROCESSING, VOCABULARY
@@ -18,6 +18,8 @@ from ram_triton.signals import Stopping
 
 EXPLICIT = ("--model-control-mode=explicit", "--load-model=*")
 NO_CONTROL = ("--model-control-mode=none",)
+
+Value = TypeVar("Value", str, int)
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ class Supervisor:
         models = self.server.models()
         ensembles = [model for model in (RAM, RAM_OPEN, RAM_PIXELS) if model in models]
         server = self.server
-        label = self._read("-", VOCABULARY, 0, "tag")
-        image_size = self._read(0, PREPROCESSING, "image_size")
+        label = self._read(VOCABULARY, (0, "tag"), str, default="-")
+        image_size = self._read(PREPROCESSING, ("image_size",), int, default=0)
         api = Api(server.http, server.metrics, server.key, label, image_size)
         begin = time.monotonic()
         outcome, reason = api.ask(RAM, LONGEST)
@@ -157,13 +159,15 @@ class Supervisor:
             drain(api, server.folder, ensembles, self.policy.grace, is_over)
         return problem
 
-    def _read(self, default: str | int, file: Path, *place: str | int) -> Any:
+    def _read(
+        self, file: Path, place: Sequence[str | int], kind: Callable[[Any], Value], default: Value
+    ) -> Value:
         """Return an entry of a file of the model's; the default if it is missing or damaged."""
         try:
             found = json.loads((self.server.repository / file).read_text(encoding="utf-8"))
             for key in place:
                 found = found[key]
-            return type(default)(found)
+            return kind(found)
         except (OSError, ValueError, LookupError, TypeError):
             return default
 

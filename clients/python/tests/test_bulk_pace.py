@@ -59,13 +59,19 @@ def test_a_server_that_was_away_begins_anew():
     assert pace.limit == 2
 
 
+def full_servers(*names):
+    """Servers that answer, each with as many requests as it may get."""
+    nothing = Settings(None, None, (), None, False, False)
+    servers = Servers(list(names), nothing, {}, most=8, wait=1, report=print)
+    for server in servers._servers:
+        server.is_here, server.in_flight = True, server.pace.limit
+    return servers
+
+
 async def test_a_server_with_room_is_used_though_another_has_too_much():
     """As after its return: it begins anew with little, while what it had still ends."""
-    nothing = Settings(None, None, (), None, False, False)
-    two = Servers(["a:1", "b:1"], nothing, {}, most=8, wait=1, report=print)
+    two = full_servers("a:1", "b:1")
     full, other = two._servers
-    for server in (full, other):
-        server.is_here, server.in_flight = True, server.pace.limit
     full.in_flight += 64
     waiting = asyncio.create_task(two._slot())
     await asyncio.sleep(0)
@@ -76,10 +82,8 @@ async def test_a_server_with_room_is_used_though_another_has_too_much():
 
 
 async def test_who_waits_for_a_server_is_served_before_who_comes_as_it_has_room():
-    nothing = Settings(None, None, (), None, False, False)
-    one = Servers(["a:1"], nothing, {}, most=8, wait=1, report=print)
+    one = full_servers("a:1")
     (server,) = one._servers
-    server.is_here, server.in_flight = True, server.pace.limit
     first = asyncio.create_task(one._slot())
     await asyncio.sleep(0)
     later = asyncio.create_task(one._slot())  # it runs once there is room, before the first wakes
@@ -93,10 +97,8 @@ async def test_who_waits_for_a_server_is_served_before_who_comes_as_it_has_room(
 
 
 async def test_who_leaves_as_a_server_has_room_leaves_the_place_to_the_next():
-    nothing = Settings(None, None, (), None, False, False)
-    one = Servers(["a:1"], nothing, {}, most=8, wait=1, report=print)
+    one = full_servers("a:1")
     (server,) = one._servers
-    server.is_here, server.in_flight = True, server.pace.limit
     first, second = (asyncio.create_task(one._slot()) for _ in range(2))
     await asyncio.sleep(0)
     server.in_flight -= 1

@@ -2,23 +2,19 @@
 
 import sys
 import time
-from contextlib import suppress
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..streams import plain
+from ..streams import print_error
 from .output import Counts
 
 INTERVAL = 60.0  # seconds between lines
 MOST_REASONS = 10
 
 
-def report(message: object) -> None:
-    """Print one line on stderr, however many the message has."""
-    text = " ".join(map(plain, str(message).splitlines()))
-    with suppress(OSError):  # a full disk, or nobody who reads: the run still counts
-        print("ram-bulk:", text, file=sys.stderr, flush=True)
+report = partial(print_error, program="ram-bulk")
 
 
 class ProgressReport:
