@@ -28,7 +28,7 @@ from ram_triton.server import TritonServer
 TAGS = 4585
 LABELS = (10, 214, 1000, TAGS)  # 214: OpenImages' tags in RAM's paper
 MAPS = (1, 8, 32, 256)  # tags of an image
-IMAGES = 20  # per run
+SECONDS = 0.4  # of requests per run
 FIXED = "the head"
 PLAIN, WITH_MAPS = "tags", "tags and maps"
 
@@ -53,20 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
                 WITH_MAPS: partial(client.tag, image, where=True),
             }
             print()
-            print_table("request", requests, PLAIN, arguments.runs, IMAGES)
+            print_table("request", requests, PLAIN, arguments.runs, SECONDS)
 
 
-def print_table(title: str, ways: dict[str, Run], base: str, runs: int, times: int = 1) -> None:
-    """Time each way, called `times` times per run, and print a row of it beside one of them."""
-
-    def repeat(way: Run) -> None:
-        for _ in range(times):
-            way()
-
-    repeated = {name: partial(repeat, way) for name, way in ways.items()}
-    taken = time_interleaved(repeated, runs, np.random.default_rng(0))
-    each = {name: one.map(lambda ms: ms / times) for name, one in taken.items()}
-    rows = [(name, one, one.over(each[base])) for name, one in each.items()]
+def print_table(title: str, ways: dict[str, Run], base: str, runs: int, seconds: float = 0) -> None:
+    """Time each way, for some seconds per run, and print a row of it beside one of them."""
+    taken = time_interleaved(ways, runs, np.random.default_rng(0), seconds=seconds)
+    rows = [(name, one, one.over(taken[base])) for name, one in taken.items()]
     print(*markdown_table((title, "ms", f"of '{base}'"), rows), sep="\n", flush=True)
 
 
