@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import signal
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -27,6 +28,7 @@ from experiments.page import (
 
 APPLE = DEMO_IMAGES / "apple.png"
 REFUSED = "gradio.exceptions.InvalidPathError"  # of a file that nobody dropped
+JSON = {"Content-Type": "application/json"}
 PHONE = {"width": 390, "height": 844}
 DROP = """([name, type, base64]) => {
     const bytes = Uint8Array.from(atob(base64), character => character.charCodeAt(0));
@@ -228,6 +230,69 @@ def test_a_phone_need_not_be_scrolled_sideways(page):
     assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"]
 
 
+def answer(url, *values):
+    """What the page's own request is answered: whether it succeeded, and its output."""
+    api, session = f"{url}/gradio_api/queue", {"session_hash": uuid4().hex}
+    config = requests.get(f"{url}/config", timeout=SECONDS).json()
+    (tag,) = (event for event in config["dependencies"] if len(event["inputs"]) == 5)
+    data = {"data": values, "fn_index": tag["id"], **session}
+    joined = requests.post(f"{api}/join", json.dumps(data), headers=JSON, timeout=SECONDS)
+    assert joined.status_code == 200, joined.text
+    with requests.get(f"{api}/data", params=session, stream=True, timeout=SECONDS) as response:
+        lines = response.iter_lines()
+        events = (json.loads(line.removeprefix(b"data: ")) for line in lines if line)
+        end = next(event for event in events if event["msg"] == "process_completed")
+    return end["success"], end["output"]
+
+
+def dropped(url, content):
+    """Drop a picture; returns what the page calls it."""
+    files = {"files": ("apple.png", content)}
+    sent = requests.post(f"{url}/gradio_api/upload", files=files, timeout=SECONDS)
+    return {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.fixture
+def picture(url):
+    return dropped(url, APPLE.read_bytes())
+
+
+FIRST = (True, 0.5, 0, "")  # what is set on the page at first
+
+
+@pytest.mark.parametrize("loaded", range(len(FIRST) + 1))
+def test_a_picture_may_come_before_the_settings_are_loaded(url, client, picture, loaded):
+    """A browser sends null for what it has not built yet, and for a number that was emptied."""
+    is_done, output = answer(url, picture, *FIRST[:loaded], *[None] * (len(FIRST) - loaded))
+    assert is_done, output
+    for tag in client.tag(APPLE):
+        assert f"<b>{tag.name}</b>" in output["data"][0]
+
+
+@pytest.mark.parametrize(
+    ("place", "settings", "told"),
+    [
+        ({}, FIRST, "path: "),
+        ({"path": "a\0.png"}, FIRST, "path: "),
+        (None, (7, 0.5, 0, ""), "own_thresholds: "),
+        (None, (False, "high", 0, ""), "threshold: "),
+        (None, (True, 0.5, [], ""), "top_k: "),
+        (None, (True, 0.5, float("inf"), ""), "top_k: "),
+        (None, (True, 0.5, 0, {}), "labels: "),
+    ],
+)
+def test_what_is_not_a_request_of_the_page_is_an_error(url, picture, place, settings, told):
+    is_done, output = answer(url, picture if place is None else place, *settings)
+    assert not is_done and told in output["error"]
+
+
+def test_a_picture_that_was_removed_is_to_be_dropped_again(url):
+    picture = dropped(url, APPLE.read_bytes() + b"another")
+    Path(picture["path"]).unlink()
+    is_done, output = answer(url, picture, *FIRST)
+    assert is_done and "drop it again" in output["data"][0]
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
     [
@@ -243,17 +308,8 @@ def test_only_what_was_dropped_is_read(url, place, told, is_marked):
         place = place | {"meta": {"_type": "gradio.FileData"}}
     else:
         told = "is not a picture that was dropped"
-    api, session = f"{url}/gradio_api/queue", {"session_hash": uuid4().hex}
-    config = requests.get(f"{url}/config", timeout=SECONDS).json()
-    (tag,) = (event for event in config["dependencies"] if len(event["inputs"]) == 5)
-    data = {"data": [place, True, 0.5, 0, ""], "fn_index": tag["id"], **session}
-    joined = requests.post(f"{api}/join", json=data, timeout=SECONDS)
-    assert joined.status_code == 200, joined.text
-    with requests.get(f"{api}/data", params=session, stream=True, timeout=SECONDS) as answer:
-        lines = answer.iter_lines()
-        events = (json.loads(line.removeprefix(b"data: ")) for line in lines if line)
-        end = next(event for event in events if event["msg"] == "process_completed")
-    assert not end["success"] and told in end["output"]["error"]
+    is_done, output = answer(url, place, *FIRST)
+    assert not is_done and told in output["error"]
 
 
 def test_what_the_page_does_not_need_is_closed(url):

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..async_client import AsyncRamClient
 from ..connection import explain
-from ..errors import InvalidRequest, Unavailable
+from ..errors import ImageUnreadable, InvalidRequest, Unavailable
 from ..sinks.overlays import read
 from ..sinks.sink import WriteFailed
 from ..tag import Tag, overlay
@@ -66,7 +66,10 @@ async def ask(
     Raises RamError, with the reason for people if there is no server.
     """
     watch = _Stopwatch()
-    content = await asyncio.to_thread(picture.read_bytes)
+    try:
+        content = await asyncio.to_thread(picture.read_bytes)
+    except OSError as error:  # it was dropped long ago
+        raise ImageUnreadable("the picture is no longer here: drop it again") from error
     watch.note(f"read the file, {len(content):,} bytes")
     try:
         await client.is_ready()  # what a request takes that has nothing to do

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gradio as gr
 from fastapi import FastAPI
 from gradio import processing_utils, utils
 from gradio.themes.utils import fonts
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,22 +39,39 @@ OPEN = (
 FILE = _API + "file="
 
 
+def _refusal(message: str) -> gr.Error:
+    return gr.Error(message, print_exception=False)
+
+
 async def _refuse_address(url: str, cache_dir: str) -> str:
-    message = "addresses are not fetched: drop the picture itself"
-    raise gr.Error(message, print_exception=False)
+    raise _refusal("addresses are not fetched: drop the picture itself")
 
 
 # What a request names instead of a file that was dropped, Gradio would fetch.
 processing_utils.async_ssrf_protected_download = _refuse_address
 
 
-def _dropped(picture: dict[str, Any]) -> Path:
-    """Return the path of a picture that was dropped, or is an example; Gradio keeps both there."""
-    path = Path(picture["path"]).resolve()
-    if not path.is_relative_to(Path(utils.get_upload_folder()).resolve()):
-        message = f"{picture['path']}: is not a picture that was dropped"
-        raise gr.Error(message, print_exception=False)
-    return path
+class _Picture(BaseModel):
+    """A picture that was dropped, or is an example."""
+
+    path: Annotated[Path, AfterValidator(Path.resolve)]
+
+    def file(self) -> Path:
+        """Return its path, which is in the folder where Gradio keeps both."""
+        if not self.path.is_relative_to(Path(utils.get_upload_folder()).resolve()):
+            raise _refusal(f"{self.path}: is not a picture that was dropped")
+        return self.path
+
+
+class _Settings(BaseModel):
+    """What a visitor can set, and what is set at first."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    own_thresholds: bool = True
+    threshold: float = 0.5
+    top_k: float = 0  # a slider's number
+    labels: str = ""
 
 
 def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
@@ -63,28 +81,31 @@ def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
     examples: pictures that it offers.
     """
 
-    async def tag(
-        picture: dict[str, Any] | None,
-        own_thresholds: bool,
-        threshold: float,
-        top_k: float,
-        labels: str,
-    ) -> str:
-        if picture is None:
+    async def tag(dropped: Any, *values: Any) -> str:
+        if dropped is None:
             return EMPTY
-        names = [name for line in labels.splitlines() if (name := line.strip())]
+        # What the browser has not loaded yet, or a number that was emptied, comes as null.
+        pairs = zip(_Settings.model_fields, values, strict=False)
+        given = {name: value for name, value in pairs if value is not None}
+        try:
+            picture, settings = _Picture.model_validate(dropped), _Settings.model_validate(given)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise _refusal(f"{fault['loc'][0]}: {fault['msg']}") from None
+        names = [name for line in settings.labels.splitlines() if (name := line.strip())]
         try:
             answer = await ask(
                 client,
-                _dropped(picture),
-                threshold=None if own_thresholds else threshold,
-                top_k=int(top_k),
+                picture.file(),
+                threshold=None if settings.own_thresholds else settings.threshold,
+                top_k=int(settings.top_k),
                 labels=names or None,
             )
         except RamError as error:
             return show_error(error)
         return show(answer)
 
+    first = _Settings()
     page = gr.Blocks(
         title=TITLE, analytics_enabled=False, delete_cache=(CHECK_SECONDS, KEEP_SECONDS)
     )
@@ -101,14 +122,24 @@ def create_page(client: AsyncRamClient, examples: Sequence[Path]) -> gr.Blocks:
                 )
             with gr.Column(min_width=300):
                 found = gr.HTML(EMPTY, label="Tags", elem_id="tags")
-                own = gr.Checkbox(True, label="Each tag's own threshold", elem_id="own")
+                own = gr.Checkbox(
+                    first.own_thresholds, label="Each tag's own threshold", elem_id="own"
+                )
                 threshold = gr.Slider(
-                    0, 1, 0.5, step=0.01, label="Threshold", interactive=False, elem_id="threshold"
+                    *(0, 1, first.threshold),
+                    step=0.01,
+                    label="Threshold",
+                    interactive=not first.own_thresholds,
+                    elem_id="threshold",
                 )
                 top_k = gr.Slider(
-                    0, MOST_TAGS, 0, step=1, label="At most this many (0: all)", elem_id="top-k"
+                    *(0, MOST_TAGS, first.top_k),
+                    step=1,
+                    label="At most this many (0: all)",
+                    elem_id="top-k",
                 )
                 labels = gr.Textbox(
+                    first.labels,
                     label="Own labels, one per line, instead of the model's",
                     lines=2,
                     elem_id="labels",
