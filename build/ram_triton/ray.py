@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ram_client.bulk.errors import reason_of
 from ram_client.bulk.item import Columns, Row
 from ram_client.concurrency import in_batches
-from ram_client.errors import ImageUnreadable, InvalidRequest
+from ram_client.errors import ImageUnreadable, InvalidRequest, reason_of
 from ram_client.image import encode
 from ram_client.protocol import read_tags
 from ram_client.ray import BatchTagger, unwrapped

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import IO, Any
 
 from . import __version__
-from .errors import ImageUnreadable
+from .errors import ImageUnreadable, reason_of
 from .files import FETCHED, Url
 
 MEGABYTE = 2**20
@@ -108,8 +108,7 @@ def _reason(error: Exception) -> str:
         first, *_ = error.reason.split("\n")  # that of a loop has three lines
         return f"HTTP {error.code} {first}".strip()
     if isinstance(error, urllib.error.URLError):
-        inner = error.reason
-        return getattr(inner, "strerror", None) or str(inner)
+        return reason_of(error.reason) if isinstance(error.reason, OSError) else str(error.reason)
     if isinstance(error, TimeoutError):
         return f"silent for {SILENCE:g} s"
-    return str(error) or type(error).__name__
+    return reason_of(error)

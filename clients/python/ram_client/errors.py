@@ -29,6 +29,12 @@ def installing(extra: str) -> str:
     return f"pip install 'ram-client[{extra}]'"
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what an exception reports, on one line of valid text, without an OSError's path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
+
+
 class RamError(Exception):
     """Base of all exceptions of this package."""
 

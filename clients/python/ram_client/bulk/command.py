@@ -23,7 +23,7 @@ from .places import absolute
 from .progress import ProgressReport, report, summary
 from .run import Run
 from .servers import Servers
-from .shards import Columns
+from .shards import ImageColumns
 from .sinks import FORMATS
 from .work import Work
 
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     setup = {"layout": LAYOUT, "sources": sources} | _made(options)
     folder = OutputFolder(Path(options.output), suffix, setup, restart=options.restart)
     with closing(folder) as output:
-        columns = Columns(options.image_column, options.key_column)
+        columns = ImageColumns(options.image_column, options.key_column)
         if not output.listing.exists():
             write_listing(output.listing, options.sources, columns)
         with closing(Listing(output.listing)) as listing:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import RamError, installing
+from ..errors import RamError, installing, reason_of
 
 _arrow_problem: ImportError | None = None
 try:
@@ -37,12 +37,6 @@ def arrow_modules(subject: object) -> tuple[Any, Any]:
     if _arrow_problem:  # it needs another numpy, for one
         raise BulkError(f"{subject}: {reason_of(_arrow_problem)}") from _arrow_problem
     return pyarrow, pyarrow.parquet
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what an exception reports, on one line of valid text."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from tritonclient.grpc import InferRequestedOutput
 
 from .. import protocol
 from ..async_client import AsyncRamClient
-from ..errors import RamError
+from ..errors import RamError, reason_of
 from ..tag import Tag
-from .errors import BulkError, reason_of
+from .errors import BulkError
 
 Vector = npt.NDArray[np.float32]
 VECTORS = ("embedding", "logits")

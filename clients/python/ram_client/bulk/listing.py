@@ -26,7 +26,7 @@ from .places import (
     version_of,
     walk,
 )
-from .shards import Columns, check_parquet
+from .shards import ImageColumns, check_parquet
 
 FILES, TAR, PARQUET = "files", "tar", "parquet"
 LISTS = {".txt", ".lst"}
@@ -102,7 +102,7 @@ class Listing:
         self._database.close()
 
 
-def write_listing(path: Path, sources: list[str], columns: Columns) -> None:
+def write_listing(path: Path, sources: list[str], columns: ImageColumns) -> None:
     """Write the listing of some sources: folders, lists, shards, single images; `-` is stdin.
 
     It appears at `path` when it is complete. Raises BulkError for a source that cannot be listed,
@@ -121,7 +121,7 @@ def write_listing(path: Path, sources: list[str], columns: Columns) -> None:
 
 
 class _Writer:
-    def __init__(self, database: sqlite3.Connection, columns: Columns):
+    def __init__(self, database: sqlite3.Connection, columns: ImageColumns):
         self._database = database
         self._columns = columns
         self._files = self._duplicates = 0

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import BulkError, extra_needed, reason_of
+from ..errors import reason_of
+from .errors import BulkError, extra_needed
 from .listing import Unit
 
 STATE = "_ram_bulk"  # what reads folders of parquet leaves out names with an underscore

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-from ..errors import ImageUnreadable
+from ..errors import ImageUnreadable, reason_of
 from ..files import ADDRESS
 from ..image import encode
-from .errors import BulkError, ending_run, extra_needed, reason_of
+from .errors import BulkError, ending_run, extra_needed
 
 READ_ATTEMPTS = 3  # of an address: networks fail for a moment
 FIRST_PAUSE = 0.5  # seconds, then twice as long each time

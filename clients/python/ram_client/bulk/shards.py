@@ -15,8 +15,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from ..errors import reason_of
 from ..files import IMAGE_SUFFIXES
-from .errors import BulkError, arrow_modules, ending_run, reason_of
+from .errors import BulkError, arrow_modules, ending_run
 from .item import Item, Members
 from .places import absolute, is_address, join, open_binary
 
@@ -119,7 +120,7 @@ def is_image(suffix: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ImageColumns:
     """Which columns have the image and its key; None chooses by the usual names.
 
     Without a column for keys a row's number is its key.
@@ -129,7 +130,7 @@ class Columns:
     key: str | None = None
 
 
-def check_parquet(place: str, columns: Columns) -> int:
+def check_parquet(place: str, columns: ImageColumns) -> int:
     """Return the number of rows; raises BulkError for what is not parquet or has no such column."""
     with _opened(place) as file:
         _choose(place, file.schema_arrow, columns)
@@ -137,7 +138,7 @@ def check_parquet(place: str, columns: Columns) -> int:
 
 
 def read_parquet(
-    place: str, source: str, columns: Columns, start: int, stop: int
+    place: str, source: str, columns: ImageColumns, start: int, stop: int
 ) -> Iterator[Item]:
     """Yield the rows from `start` to before `stop`; raises BulkError as `check_parquet`."""
     with _opened(place) as file:
@@ -167,7 +168,7 @@ def _opened(place: str) -> Iterator[Any]:
             yield file
 
 
-def _choose(place: str, schema: Any, columns: Columns) -> tuple[str, str | None]:
+def _choose(place: str, schema: Any, columns: ImageColumns) -> tuple[str, str | None]:
     """Return the names of the columns of images and of keys."""
     names = list(schema.names)
     for given, option in ((columns.image, "--image-column"), (columns.key, "--key-column")):

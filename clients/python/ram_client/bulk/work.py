@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeAlias
 
-from ..errors import RamError
-from .errors import BulkError, reason_of
+from ..errors import RamError, reason_of
+from .errors import BulkError
 from .item import Item
 from .listing import FILES, TAR, Listing, Unit
 from .output import OutputFolder
 from .places import READ_ATTEMPTS, is_address
-from .shards import Columns, read_parquet, read_tar
+from .shards import ImageColumns, read_parquet, read_tar
 
 PAUSE = 1.0  # seconds before an address is read again
 
@@ -59,7 +59,7 @@ class Work:
     listing: Listing
     output: OutputFolder
     size: int
-    columns: Columns
+    columns: ImageColumns
     keep_members: bool
 
     def total(self) -> int | None:

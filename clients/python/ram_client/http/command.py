@@ -8,8 +8,9 @@ from .. import __version__
 from ..arguments import LOOPBACK, add_port, add_server, between
 from ..errors import installing
 from ..streams import print_error
-from .settings import DEFAULT_PORT, KEYS_VARIABLE, Language, Settings, read_keys
+from .settings import KEYS_VARIABLE, Language, Settings, read_keys
 
+DEFAULT_PORT = 8080
 INSTALL = f"install the extra 'http' of ram-client: {installing('http')}"
 NEEDS_KEYS = f"others can reach it, so it needs keys: --keys FILE or {KEYS_VARIABLE}"
 

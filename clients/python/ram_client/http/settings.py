@@ -9,7 +9,6 @@ from ..tag import Tag
 
 Language = Literal["en", "zh"]
 
-DEFAULT_PORT = 8080
 KEYS_VARIABLE = "RAM_HTTP_KEYS"
 
 

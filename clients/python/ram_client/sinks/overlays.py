@@ -10,11 +10,11 @@ import PIL.ImageFont
 import PIL.ImageOps
 
 from .. import formats
-from ..errors import ImageUnreadable
+from ..errors import ImageUnreadable, reason_of
 from ..files import Source
 from ..image import ImageLike
 from ..tag import Tag, overlay
-from .sink import Sink, WriteFailed, explained, folder_of, reason, replacing
+from .sink import Sink, WriteFailed, explained, folder_of, replacing
 
 MOST = 6  # tags that are shown
 COLUMNS = 3
@@ -73,7 +73,7 @@ def read(path: Path) -> PIL.Image.Image:
         picture = PIL.ImageOps.exif_transpose(picture).convert("RGBA")
         picture.thumbnail((TILE, TILE))
     except (ImageUnreadable, OSError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise WriteFailed(f"{path}: cannot be drawn: {reason(error)}") from error
+        raise WriteFailed(f"{path}: cannot be drawn: {reason_of(error)}") from error
     white = PIL.Image.new("RGBA", picture.size, "white")
     return PIL.Image.alpha_composite(white, picture).convert("RGB")
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import RamError
+from ..errors import RamError, reason_of
 from ..files import Source, Url
 from ..tag import Tag
 
@@ -120,18 +120,13 @@ def text_of(source: Source) -> str:
     return str(source).encode("utf-8", "backslashreplace").decode()
 
 
-def reason(error: Exception) -> str:
-    """What went wrong, without the path that an OSError adds."""
-    return getattr(error, "strerror", None) or str(error)
-
-
 @contextmanager
 def explained(path: Path, failure: type[WriteFailed] = WriteFailed) -> Iterator[None]:
     """Raise an OSError of the block as a failure that names the path."""
     try:
         yield
     except OSError as error:
-        raise failure(f"{path}: {reason(error)}") from error
+        raise failure(f"{path}: {reason_of(error)}") from error
 
 
 @contextmanager

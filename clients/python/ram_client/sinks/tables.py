@@ -14,10 +14,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import installing
+from ..errors import installing, reason_of
 from ..files import Source
 from ..tag import Tag
-from .sink import Sink, TableFailed, explained, reason, replacing, text_of
+from .sink import Sink, TableFailed, explained, replacing, text_of
 
 try:
     import fcntl
@@ -137,10 +137,8 @@ class TableFile(Sink):
             self._journal_path.unlink()
         except (OSError, TableFailed) as error:
             kept = f" (what was done is in {self._journal_path}: run again)" * self._has_journal()
-            message = str(error).removeprefix(f"{self._path}: ")
-            raise TableFailed(
-                f"{self._path}: {getattr(error, 'strerror', message)}{kept}"
-            ) from error
+            reason = reason_of(error).removeprefix(f"{self._path}: ")
+            raise TableFailed(f"{self._path}: {reason}{kept}") from error
         finally:
             self._journal.close()
 
@@ -162,7 +160,7 @@ class TableFile(Sink):
             if self._path.exists() and self._path.stat().st_size:
                 yield from self._read(self._path)
         except (OSError, ValueError) as error:
-            raise TableFailed(f"{self._path}: {reason(error)}") from error
+            raise TableFailed(f"{self._path}: {reason_of(error)}") from error
 
     def _journalled(self) -> Iterator[list[Row]]:
         """The journal's pictures; the last line of a killed run may be torn."""
