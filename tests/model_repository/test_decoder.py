@@ -105,11 +105,15 @@ def test_a_process_that_was_killed_is_replaced_without_losing_an_image(
 
 
 def test_a_process_that_did_not_start_is_started_for_the_next_image(
-    strict, photo, encode, monkeypatch
+    strict, photo, encode, monkeypatch, tmp_path
 ):
+    silent = tmp_path / "python"
+    silent.write_text("#!/bin/sh\nexec sleep 600\n")
+    silent.chmod(0o755)
     started = strict()
-    with monkeypatch.context() as short_of_time:
-        short_of_time.setattr(decoder, "START_SECONDS", 1e-6)
+    with monkeypatch.context() as replaced:
+        replaced.setattr(decoder, "START_SECONDS", 0.1)
+        replaced.setattr(decoder, "_python", lambda: str(silent))
         os.kill(started.process_id, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="does not start"):
             started.preprocess(encode(photo))
