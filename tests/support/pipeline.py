@@ -1,7 +1,9 @@
 """Fixtures: a tiny RAM, built into a model repository and served by a real tritonserver."""
 
 import fcntl
+import itertools
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from ram_triton.cli import main
 from ram_triton.model.checkpoint import load_model
 from ram_triton.model.ram import RAM
 from ram_triton.repository.layout import INT8_ENCODER, INT8_HEAD
-from ram_triton.server import TritonServer
+from ram_triton.server import TritonServer, ports
 from ram_triton.server_code import Vocabulary
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
 from support.golden_checkpoint import GOLDEN, golden_weights
@@ -55,6 +57,15 @@ def patient(config: str) -> str:
     if 'name: "ram_preprocess"' in config:
         config = config.replace("count: 4", "count: 2")
     return config.replace(NICE, NICE.replace("19", "0"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> None:
+    """No two workers of a parallel run choose the same port before a server listens there."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = ports.FREE[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    start = random.randrange(len(share))
+    ports._numbers = itertools.cycle([*share[start:], *share[:start]])
 
 
 @pytest.fixture(scope="session")
