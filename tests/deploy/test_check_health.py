@@ -12,9 +12,12 @@ from support.pipeline import copy_models
 CHECK = Path(__file__).parents[2] / "deploy" / "check_health.py"
 
 
+PATIENT = ("--timeout", "120")  # other tests run beside these
+
+
 def check(address, *arguments):
     done = subprocess.run(
-        [sys.executable, "-I", CHECK, "--url", f"http://{address}", *arguments],
+        [sys.executable, "-I", CHECK, "--url", f"http://{address}", *PATIENT, *arguments],
         capture_output=True,
         text=True,
     )

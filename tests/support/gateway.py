@@ -19,7 +19,7 @@ from ram_triton.server import LOOPBACK, Ports
 
 RECIPE = Path(__file__).parents[2] / "deploy" / "gateway"
 ENVOY = Path(sys.executable).with_name("envoy")
-START_TIMEOUT = 60  # seconds
+START_TIMEOUT = 300  # seconds, generous
 CLIENTS = (("cert", "pem"), ("key", "key"))  # the client's option, the file's end
 
 

@@ -81,7 +81,7 @@ class Served:
     def health(self):
         try:
             url = f"http://{LOOPBACK}:{self.ports.health}/health/ready"
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
