@@ -12,6 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from ram_client.http.command import main
+from ram_client.http.guard import Guard
+from ram_client.http.settings import Settings
+from starlette.responses import PlainTextResponse
 from support.http_adaptor import SECONDS, Adaptor
 
 LABELS, INTERROGATE, TAGS = "/api/v1/vision/labels", "/tagger/v1/interrogate", "/v1/tags"
@@ -114,6 +117,25 @@ def test_requests_beyond_the_limit_get_503_and_when_to_come_back(adaptor_of, tra
         transport_server.answer()
         assert [future.result().status_code for future in first] == [200, 200]
     assert adaptor.post(TAGS, json=PICTURE).status_code == 200
+
+
+async def test_whoever_has_an_answer_may_ask_again_at_once():
+    """As over a connection that stays open: the next request is there before the last one's end."""
+    statuses = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        elif len(statuses) < 3:
+            await guard(scope, receive, send)
+
+    scope = {"type": "http", "path": TAGS, "headers": []}
+    guard = Guard(PlainTextResponse("tags"), Settings(concurrency=1), ())
+    await guard(scope, receive, send)
+    assert statuses == [200] * 3
 
 
 def test_a_full_queue_of_triton_is_503_and_no_answer_is_504(adaptor_of, transport_server):

@@ -40,13 +40,26 @@ class Guard:
             await self._refuse(refused, scope, receive, send)
             return
         self._working += 1
+        is_counted = True
+
+        def leave() -> None:
+            nonlocal is_counted
+            self._working -= is_counted
+            is_counted = False
+
+        async def send_on(message: Message) -> None:
+            """Leave before the answer's end: whoever has all of it may ask again at once."""
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                leave()
+            await send(message)
+
         try:
             if (body := await self._read(receive)) is not None:
-                await self._work(body, scope, receive, send)
+                await self._work(body, scope, receive, send_on)
         except Refused as refused:
-            await self._refuse(refused, scope, receive, send)
+            await self._refuse(refused, scope, receive, send_on)
         finally:
-            self._working -= 1
+            leave()
 
     def _admit(self, headers: Headers) -> None:
         if self._digests and not self._has_key(headers):
