@@ -164,6 +164,13 @@ def test_a_server_that_is_silent_is_waited_for(bulk, transport_server, monkeypat
     assert ended == f"ram-bulk: no server for 1 s: {silent}"
 
 
+def test_that_a_server_is_waited_for_is_told_however_short_that_is(bulk, unreachable):
+    done = bulk("--server", unreachable, "--wait", "0.1")
+    waiting, ended, _ = lines(done.stderr)
+    assert waiting.startswith("ram-bulk: waiting for a server, up to 0.1 s (--wait): ")
+    assert ended.startswith("ram-bulk: no server for 0.1 s: ")
+
+
 @pytest.mark.parametrize("file_format", ["parquet", "webdataset"])
 def test_what_is_in_memory_is_counted_out_again(
     transport_server, tmp_path, monkeypatch, file_format

@@ -287,8 +287,8 @@ class Servers:
                 continue
             seconds = time.monotonic() - self._away_since
             problem = next((s.problem for s in self._servers if s.problem), None)
-            if problem and seconds > self._wait:
-                raise BulkError(f"no server for {self._wait:g} s: {problem}")
             if problem and not self._is_told:
                 self._is_told = True
                 self._report(f"waiting for a server, up to {self._wait:g} s (--wait): {problem}")
+            if problem and seconds > self._wait:
+                raise BulkError(f"no server for {self._wait:g} s: {problem}")
