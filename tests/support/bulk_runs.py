@@ -7,9 +7,9 @@ from contextlib import redirect_stderr, redirect_stdout
 
 from pyarrow import parquet
 from ram_client.bulk import command as bulk_command
+from support.patience import PATIENCE
 
 COMMAND = (sys.executable, "-m", "ram_bulk")
-TIME_LIMIT = 120  # seconds, generous
 
 
 def start(*arguments, command=COMMAND, **options):
@@ -21,7 +21,7 @@ def start(*arguments, command=COMMAND, **options):
 
 def run(*arguments, **options):
     with start(*arguments, **options) as process:
-        output, errors = process.communicate(timeout=TIME_LIMIT)
+        output, errors = process.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 

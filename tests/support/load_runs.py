@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from support.patience import PATIENCE
+
 LOADTEST = Path(__file__).parents[2] / "loadtest"
 # The tiny model's scores are tiny too, as are its thresholds. No test is about slow answers.
 SETTINGS = ("--threshold", "0.0005", "--tolerance", "0.00001", "--timeout", "60")
@@ -42,7 +44,7 @@ def start(server, images, *options, mode="--headless"):
 
 def finish(process):
     try:
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     return process.returncode, stdout, stderr
@@ -50,7 +52,7 @@ def finish(process):
 
 def finish_when(process, happened):
     """Interrupt a run that has no end of its own once something has happened."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and not happened() and time.monotonic() < deadline:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -62,11 +64,11 @@ def load(server, images, *options):
 
 
 def rows(path):
-    """Return a table of locust's; of one that it has not begun, nothing."""
+    """Return a table of locust's; of one that it is just writing, the rows that are whole."""
     if not path.exists():
         return []
     with path.open() as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
 def sent(folder):

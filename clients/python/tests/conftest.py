@@ -9,6 +9,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from ram_client import cli
+from support.patience import PATIENCE
 from support.transport_server import TransportServer
 
 
@@ -83,7 +84,7 @@ def ram_tag(tmp_path, command):
             [*command, *map(str, arguments)],
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=PATIENCE,
             cwd=Path(tmp_path),
             **options,
         )

@@ -11,11 +11,12 @@ import pytest
 from ram_client.bulk import servers
 from ram_client.bulk.run import Run
 from support.bulk_runs import COMMAND, lines, rows, run, run_here, start
+from support.patience import PATIENCE
 from support.transport_server import TransportServer
 
 IMAGES = 40
 SHARD_SIZE = 5
-BASE_ARGUMENTS = ("--shard-size", SHARD_SIZE, "--timeout", "5")
+BASE_ARGUMENTS = ("--shard-size", SHARD_SIZE)
 
 
 @pytest.fixture
@@ -79,8 +80,10 @@ class Picky(TransportServer):
             if self.survivor:
                 self.survivor.answer()
             context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
-        if self.calls in self.refuses:
-            self.calls += 1
+        with self._counting:
+            is_refused = self.calls in self.refuses
+            self.calls += is_refused
+        if is_refused:
             context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
         return super().ModelInfer(request, context)
 
@@ -199,11 +202,11 @@ def test_what_is_in_memory_is_counted_out_again(
 
 def test_ctrl_c_says_how_to_go_on(bulk, transport_server, shard, tmp_path):
     transport_server.answers = 23
-    server = ("--server", transport_server.address, "--concurrency", "1", "--timeout", "60")
+    server = ("--server", transport_server.address, "--concurrency", "1")
     with bulk(*server, source=shard, runner=start) as process:
         wait_for_a_part(process, tmp_path)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     (line,) = lines(errors)
     assert line.startswith("ram-bulk: stopped: ")
@@ -216,10 +219,10 @@ def test_ctrl_c_says_how_to_go_on(bulk, transport_server, shard, tmp_path):
 def test_a_second_run_into_the_folder_is_refused(bulk, transport_server, tmp_path):
     transport_server.answers = 3
     with bulk("--server", transport_server.address, runner=start) as first:
-        assert transport_server.hanging.wait(timeout=60)
+        assert transport_server.hanging.wait(timeout=PATIENCE)
         second = bulk("--server", transport_server.address)
         first.send_signal(signal.SIGINT)
-        first.communicate(timeout=30)
+        first.communicate(timeout=PATIENCE)
     assert second.returncode == 1
     assert lines(second.stderr) == [f"ram-bulk: {tmp_path}/out: another ram-bulk is writing there"]
 

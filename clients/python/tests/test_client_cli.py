@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ram_client.output import Tables
 from ram_client.tag import Tag
+from support.patience import PATIENCE
 
 
 def lines(text):
@@ -117,9 +118,9 @@ def test_a_server_that_goes_away_gets_one_line_for_all_files(command, album, tra
     transport_server.hang()
     command = [*command, str(album), "--server", transport_server.address]
     with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as process:
-        assert transport_server.called.wait(timeout=30)
+        assert transport_server.called.wait(timeout=PATIENCE)
         transport_server.stop()
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     (line,) = lines(errors)
     assert line.startswith(f"ram-tag: no server at {transport_server.address}: ")
@@ -129,9 +130,9 @@ def test_ctrl_c_ends_quietly(command, album, transport_server):
     transport_server.hang()
     command = [*command, str(album), "--server", transport_server.address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert transport_server.called.wait(timeout=30)
+        assert transport_server.called.wait(timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output, errors) == (130, b"", b"")
 
 
@@ -144,7 +145,7 @@ def test_a_closed_pipe_ends_quietly(command, album, transport_server, form):
         [*command, "--server", transport_server.address],
         stdout=writer,
         stderr=subprocess.PIPE,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     os.close(writer)
@@ -158,7 +159,7 @@ def run_in_shell(command, arguments, redirection, cwd):
         ["bash", "-c", f'"$@" {redirection}', "bash", *words],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE,
         cwd=cwd,
         check=False,
     )
@@ -253,8 +254,8 @@ def test_ctrl_c_keeps_what_was_done(command, album, transport_server):
     command = [*command, str(album), "--json", "--concurrency", "1"]
     command += ["--server", transport_server.address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert transport_server.hanging.wait(timeout=30)
+        assert transport_server.hanging.wait(timeout=PATIENCE)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, b"")
     assert [entry["file"] for entry in json.loads(output)] == [str(album / "a.png")]

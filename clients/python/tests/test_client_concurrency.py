@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 import pytest
 from ram_client.concurrency import async_in_batches, gather_in_order, in_batches, run_in_order
+from support.patience import PATIENCE
 
 
 async def test_results_keep_the_order_of_the_items():
@@ -135,7 +136,7 @@ def test_threads_keep_the_order_and_read_no_further_ahead():
 
     def work(item):
         if item == 0:
-            assert second_done.wait(30)
+            assert second_done.wait(PATIENCE)
         if item == 1:
             second_done.set()
         return item
@@ -171,10 +172,10 @@ def test_closing_it_ends_the_threads():
 
     def work(item):
         if item == 0:
-            assert started.acquire(timeout=30)  # another one
+            assert started.acquire(timeout=PATIENCE)  # another one
         else:
             started.release()
-            assert over.wait(30)
+            assert over.wait(PATIENCE)
         return item
 
     results = run_in_order(work, range(100), 3, over.set)

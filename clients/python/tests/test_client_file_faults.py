@@ -16,6 +16,7 @@ from ram_client.files import find_images
 from ram_client.sinks.captions import Captions
 from ram_client.sinks.sidecars import Sidecars
 from ram_client.sinks.sink import WriteFailed
+from support.patience import PATIENCE
 from support.written_files import listing, read_table
 
 TABLES = ["--csv", "--parquet", "--sqlite"]
@@ -67,7 +68,7 @@ def test_a_table_that_another_command_writes(tag, pair, command, transport_serve
     transport_server.hang()
     arguments = [str(pair), "--csv", str(pair / "tags.csv"), "--server", transport_server.address]
     with subprocess.Popen([*command, *arguments]) as other:
-        assert transport_server.called.wait(timeout=60)
+        assert transport_server.called.wait(timeout=PATIENCE)
         status, _, err = tag(pair, "--csv", pair / "tags.csv")
         other.send_signal(signal.SIGKILL)
     assert (status, err[0]) == (1, f"ram-tag: {pair}/tags.csv: another ram-tag is writing it")
@@ -170,9 +171,9 @@ def test_an_interrupted_run_keeps_what_was_done(command, pair, transport_server,
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
     with subprocess.Popen(command, **streams) as process:
         assert process.stdout.readline()  # the first is written
-        assert transport_server.hanging.wait(timeout=60)
+        assert transport_server.hanging.wait(timeout=PATIENCE)
         process.send_signal(signal_number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     if signal_number == signal.SIGINT:
         assert process.returncode == 130
         assert errors.startswith("ram-tag: 0 tagged, 1 without tags, 0 failed, in ")
@@ -194,7 +195,7 @@ def test_a_closed_pipe_keeps_what_was_written(command, pair, transport_server):
         stdout=writer,
         stderr=subprocess.PIPE,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     os.close(writer)
@@ -209,7 +210,7 @@ def run_on_a_full_disk(words):
         ["bash", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "bash", *words],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -236,5 +237,5 @@ def test_a_journal_that_cannot_be_merged_is_kept(to_a_table, pair):
     assert done.returncode == 1
     assert done.stderr.endswith(f" (what was done is in {journal}: run again)\n")
     assert journal.read_text() == rows
-    assert subprocess.run(to_a_table, timeout=60, check=False).returncode == 0
+    assert subprocess.run(to_a_table, timeout=PATIENCE, check=False).returncode == 0
     assert read_table(pair / "tags.csv")[0] == ("x.png", "cat", "猫")

@@ -8,6 +8,7 @@ from contextlib import aclosing, closing
 import numpy as np
 import pytest
 from ram_client import AsyncRamClient, ImageUnreadable, InvalidRequest, RamClient, Timeout
+from support.patience import PATIENCE
 from support.transport_server import TransportServer
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
@@ -105,7 +106,7 @@ def test_closing_the_generator_cancels_the_requests(transport_server):
 
     def frames():
         yield FRAME
-        assert transport_server.called.wait(60)  # the one that is answered
+        assert transport_server.called.wait(PATIENCE)  # the one that is answered
         yield from [FRAME] * 50
 
     with RamClient(transport_server.address, timeout=None) as client:
@@ -120,7 +121,7 @@ async def test_closing_the_asynchronous_generator_cancels_the_requests(transport
 
     async def frames():
         yield FRAME
-        assert await asyncio.to_thread(transport_server.called.wait, 60)
+        assert await asyncio.to_thread(transport_server.called.wait, PATIENCE)
         for _ in range(50):
             yield FRAME
 
@@ -175,10 +176,10 @@ def silent():
 
 def test_threads_do_not_wait_for_each_others_timeouts_to_learn_the_size(silent):
     all_ask = threading.Barrier(4)
-    server = silent(lambda: all_ask.wait(60))
-    with ThreadPoolExecutor(3) as threads, RamClient(server.address, timeout=60) as client:
+    server = silent(lambda: all_ask.wait(PATIENCE))
+    with ThreadPoolExecutor(3) as threads, RamClient(server.address, timeout=PATIENCE) as client:
         tagged = [threads.submit(client.tag, FRAME) for _ in range(3)]
-        all_ask.wait(60)
+        all_ask.wait(PATIENCE)
         server.answer()
         assert [future.result() for future in tagged] == [[]] * 3
 

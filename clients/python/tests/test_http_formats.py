@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 from ram_client import RamClient
 from support.http_adaptor import Adaptor
+from support.patience import PATIENCE
 
 RECORDED = Path(__file__).parent / "recorded"
 PROJECT = Path(__file__).parents[3]
@@ -273,7 +274,7 @@ def test_the_examples_of_the_page_are_answered(adaptor, example):
     command = example.replace("localhost:8080", adaptor.url).replace("vegetable", "tag 1")
     command = ["bash", "-c", command]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=PROJECT, check=False, timeout=60
+        command, capture_output=True, text=True, cwd=PROJECT, check=False, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (image,) = json.loads(done.stdout)["images"]

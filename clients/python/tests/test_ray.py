@@ -77,7 +77,7 @@ def test_a_setting_that_is_wrong_is_not_a_rows_fault(server, photos):
 
 def test_a_worker_goes_on_after_a_batch_that_failed(transport_server, photos):
     """Ray gives it the next batch, or the same again."""
-    tagger, batch = RamTagger(transport_server.address, wait=1, timeout=1), {"image": [photos[0]]}
+    tagger, batch = RamTagger(transport_server.address), {"image": [photos[0]]}
     transport_server.refusal = "the key is wrong"
     for _ in range(2):
         with pytest.raises(InvalidRequest, match="the key is wrong"):
