@@ -18,6 +18,7 @@ from locust.stats import calculate_response_time_percentile
 from ram_triton.files import write_atomically
 
 INTERVAL = 1.0  # seconds
+FIRST_READ = 5.0  # seconds: a picture without the first metrics has none at all
 QUEUE = "nv_inference_queue_duration_us"
 ANSWERED = "nv_inference_request_success"
 METRIC = re.compile(rf'^({QUEUE}|{ANSWERED}){{model="([^"]+)",[^}}]*}} ([\d.e+]+)$', re.M)
@@ -96,14 +97,18 @@ def judge(options: Namespace, counts: Counts, seconds: float) -> list[tuple[bool
 Queues = dict[str, Counter[str]]
 
 
-def read_queues(url: str) -> Queues:
+def read_queues(url: str, seconds: float) -> Queues:
     """Read how long each model's requests waited, in microseconds, and how many it answered.
+
+    Args:
+        url: of the metrics.
+        seconds: within which they have to come.
 
     Returns:
         Both by the metric's name, by model; nothing if the metrics cannot be read.
     """
     try:
-        with urllib.request.urlopen(url, timeout=INTERVAL) as response:
+        with urllib.request.urlopen(url, timeout=seconds) as response:
             text = response.read().decode()
     except (OSError, ValueError):
         return {}
@@ -146,7 +151,7 @@ class Timeline:
         self._metrics_url = metrics_url
         self._began = self._last = time.perf_counter()
         self._counts = count()
-        self._queues = read_queues(metrics_url)
+        self._queues = read_queues(metrics_url, FIRST_READ)
         if metrics_url and not self._queues:
             say(
                 f"metrics not reached at {metrics_url}: the picture is without the server's "
@@ -165,7 +170,7 @@ class Timeline:
             self._take()
 
     def _take(self) -> None:
-        queues = read_queues(self._metrics_url) if self._queues else {}
+        queues = read_queues(self._metrics_url, INTERVAL) if self._queues else {}
         now, counts = time.perf_counter(), self._count()
         waits = {}
         for model, totals in queues.items():

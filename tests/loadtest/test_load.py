@@ -174,11 +174,13 @@ def test_a_server_that_stalls_cannot_hide_in_the_open_loop(server, images, healt
         os.kill(server.process_group, signal.SIGCONT)
     status, stdout, _ = finish(process)
     assert status == 1 and "EXCEEDED  failures" in stdout
-    unsent = [row for row in rows(tmp_path / "requests_stats.csv") if "unsent" in row["Name"]]
-    (total,) = (row for row in rows(tmp_path / "requests_stats.csv") if row["Name"] == "Aggregated")
+    stats = rows(tmp_path / "requests_stats.csv")
+    (unsent,) = (row for row in stats if "unsent" in row["Name"])
+    (total,) = (row for row in stats if row["Name"] == "Aggregated")
     # Those before the signal are answered; the others have waited since they were due.
-    assert int(unsent[0]["Request Count"]) > 20
-    assert int(total["Request Count"]) <= 121
+    waited = float(unsent["Max Response Time"]) / 1000  # a run may end late, and more are due then
+    assert 20 < int(unsent["Request Count"]) <= 20 * waited + 2
+    assert float(re.search(r"of ([\d.]+) sent", stdout)[1]) <= 20.2
     assert float(total["Median Response Time"]) > 500
     assert float(total["99%"]) > 1500
 

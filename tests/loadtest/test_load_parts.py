@@ -1,8 +1,11 @@
 """The load test's parts: pictures, when requests are due, the knee, options, the report."""
 
+import time
 from argparse import ArgumentParser, ArgumentTypeError
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, islice
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ with pytest.MonkeyPatch.context() as patch:
     from ram_load.distributed import Session
     from ram_load.open_loop import KneeSearch, due_times
     from ram_load.options import add_options, describe, find_problem, metrics_url
-    from ram_load.report import Counts, Sample, draw, judge, set_title
+    from ram_load.report import INTERVAL, QUEUE, Counts, Sample, Timeline, draw, judge, set_title
     from ram_load.traffic import make_broken, make_mixed, read_folder
     from ram_load.transports import count_bytes
 
@@ -157,6 +160,27 @@ def test_the_address_of_the_metrics_follows_from_that_of_http(host, options, url
 def samples(*queues):
     counts = Counts(10, 1, {12.3: 10})
     return [Sample(time + 1.0, 1.0, counts, queue) for time, queue in enumerate(queues)]
+
+
+class SlowMetrics(BaseHTTPRequestHandler):
+    """Those of a server that is busy when a test begins."""
+
+    def do_GET(self):
+        time.sleep(1.2 * INTERVAL)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f'{QUEUE}{{model="ram",version="1"}} 5\n'.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_metrics_that_are_slow_to_come_at_first_are_waited_for(capsys):
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowMetrics) as server:
+        Thread(target=server.serve_forever).start()
+        Timeline(Counts, f"http://127.0.0.1:{server.server_port}/metrics").stop()
+        server.shutdown()
+    assert "metrics not reached" not in capsys.readouterr().out
 
 
 def test_the_picture_names_the_models_that_wait_and_has_no_empty_panel(tmp_path):
