@@ -8,12 +8,13 @@ import sys
 
 import pytest
 from ram_triton.repository.layout import MANIFEST
+from support import PATIENCE
 
 
 def demo(*arguments, cwd):
     command = [sys.executable, "-m", "ram_triton", "demo", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300
+        command, capture_output=True, text=True, cwd=cwd, check=False, timeout=PATIENCE
     )
 
 
@@ -54,7 +55,7 @@ def test_an_interrupted_demo_stops_its_server_in_order(repository, tmp_path, sto
     with subprocess.Popen(command, cwd=tmp_path, env=environment, **pipe) as process:
         process.stdout.readline()  # "Starting tritonserver"
         process.send_signal(stop)
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert stderr == "ram-triton demo: interrupted, run it again\n"
     assert process.returncode == 128 + stop
     assert list(tmp_path.iterdir()) == []

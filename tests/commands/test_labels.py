@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ram_triton.text_encoder.checkpoint import load_text_encoder
 from ram_triton.text_encoder.templates import ram_templates
+from support import PATIENCE
 from support.pipeline import run_command
 from support.tiny_clip import save_for_transformers, tiny_clip
 
@@ -50,7 +51,7 @@ def test_a_text_encoders_folder_embeds_them_in_a_process_of_its_own(folder):
     save_for_transformers(tiny_clip(), folder / "clip")
     arguments = ["--names", "names.txt", "--text-encoder", "clip", "--output", "labels.npy"]
     command = [sys.executable, "-m", "ram_triton", "labels", *arguments]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     expected = load_text_encoder(folder / "clip").embed(["cat", "hot dog"], ram_templates())
     np.testing.assert_allclose(np.load("labels.npy"), expected, atol=1e-6)
 

@@ -16,13 +16,13 @@ from ram_triton.processes import children, kill_all_with
 from ram_triton.repository.layout import STAGING_PREFIX
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 from ram_triton.server.folder import PREFIX
+from support import PATIENCE
 from support.pipeline import copy_models
 
 ROOT = Path(__file__).parents[2]
 
 
 READY = "Ctrl-C stops the server.\n"
-WAIT = 300  # seconds, generous: other tests run beside these
 
 
 def read_until_ready(process):
@@ -78,7 +78,7 @@ def test_serve_runs_in_the_foreground_until_it_is_told_to_stop(
         (example,) = (line[5:] for line in output if line.startswith("Try: "))
         answer = subprocess.run(example, shell=True, capture_output=True, text=True, cwd=ROOT)
         process.send_signal(stop)
-        stdout, stderr = process.communicate(timeout=WAIT)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert (process.returncode, stderr) == (0, "")
@@ -143,7 +143,7 @@ def test_the_server_ends_when_its_launcher_is_killed(serve, repository):
     finally:
         process.kill()
         process.communicate()
-    readable, _, _ = select.select([ended], [], [], WAIT)
+    readable, _, _ = select.select([ended], [], [], PATIENCE)
     os.close(ended)
     assert readable, "the server outlived its launcher"
 
@@ -172,7 +172,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(serve, repository):
         port = listener.getsockname()[1]
         ports = Ports(port, *list(vars(Ports.free()).values())[1:])
         process = serve(repository, ports)
-        _, stderr = process.communicate(timeout=WAIT)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert stderr == (
         f"ram-triton serve: port {port} is taken: stop what listens there, or choose another by "
@@ -182,7 +182,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(serve, repository):
 
 def test_a_repository_without_a_model_is_refused_with_what_to_do(serve, tmp_path):
     process = serve(tmp_path, Ports.free())
-    _, stderr = process.communicate(timeout=WAIT)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert (
         stderr == f"ram-triton serve: {tmp_path}: contains no model: "
@@ -221,7 +221,7 @@ def test_a_damaged_manifest_is_reported_in_a_line(serve, tmp_path):
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{")
     process = serve(tmp_path, Ports.free())
-    _, stderr = process.communicate(timeout=WAIT)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert stderr == f"ram-triton serve: {manifest}: is damaged: run 'make model' again\n"
 
@@ -254,7 +254,7 @@ def test_ctrl_c_at_any_moment_of_the_start_or_twice_leaves_nothing(
         (own,) = folder.glob(f"{PREFIX}*")
         for _ in range(signals):
             process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=WAIT)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert (process.returncode, stderr) == (0, "")
@@ -274,7 +274,7 @@ def test_of_two_starts_at_once_one_goes_on_and_the_other_says_why_not(serve, rep
         assert winner.poll() is None
         stdout, stderr = loser.communicate()
         winner.send_signal(signal.SIGINT)
-        winner.communicate(timeout=WAIT)
+        winner.communicate(timeout=PATIENCE)
     finally:
         for process in processes:
             process.kill()
@@ -288,7 +288,7 @@ def test_the_wheels_server_is_kept_on_loopback_unless_its_risk_is_accepted(
     serve, repository, options
 ):
     process = serve(repository, Ports.free(), *options)
-    _, stderr = process.communicate(timeout=WAIT)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and stderr.count("\n") == 1
     assert stderr.startswith("ram-triton serve: tritonserver 24.10 has known vulnerabilities")
     assert "--accept-known-vulnerabilities" in stderr

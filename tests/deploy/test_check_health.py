@@ -7,12 +7,11 @@ from pathlib import Path
 from threading import Thread
 
 from ram_triton.server import LOOPBACK, TritonServer
+from support import PATIENCE
 from support.pipeline import copy_models
 
 CHECK = Path(__file__).parents[2] / "deploy" / "check_health.py"
-
-
-PATIENT = ("--timeout", "120")  # other tests run beside these
+PATIENT = ("--timeout", str(PATIENCE))
 
 
 def check(address, *arguments):

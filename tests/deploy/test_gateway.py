@@ -21,6 +21,7 @@ import yaml
 from ram_client import CertificateError, RamClient
 from ram_triton.repository.layout import MODELS, Engine
 from ram_triton.server import Ports, TritonServer
+from support import PATIENCE
 from support.gateway import ENVOY, RECIPE, Gateway, run_gateway, wait_for
 from support.pipeline import PICTURES
 from tritonclient.grpc import service_pb2 as protocol
@@ -299,7 +300,7 @@ def test_a_server_that_is_killed_under_load_loses_what_it_was_working_on_and_cli
 
         with ThreadPoolExecutor(threads) as pool:
             running = [pool.submit(work, index) for index in range(threads)]
-            assert begun.wait(300)
+            assert begun.wait(PATIENCE)
             kill(second)
             assert all(all(answers.result()) for answers in running)
         assert gateway.http("GET", "/health")[0] == 200

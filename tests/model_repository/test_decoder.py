@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ram_triton.server_code import ImageError, decoder, image_limits, preprocess, preprocessing
+from support import PATIENCE
 
 SIZE = 32
 LIMITS = image_limits()
@@ -144,7 +145,7 @@ print(decoder.Decoder({SIZE}, image_limits()).process_id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     # Its standard error is the process's too: it ends if both are gone.
-    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", source], capture_output=True, timeout=PATIENCE)
     try:
         process = os.pidfd_open(int(ran.stdout))
     except ProcessLookupError:

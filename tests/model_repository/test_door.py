@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ram_triton.server_code import backlog, preprocess
 from ram_triton.server_code import door as door_code
+from support import PATIENCE
 from support.requests_to_ram import ask, infer_inputs
 
 Encoder, Door, MOST = backlog.Encoder, door_code.Door, door_code.MOST
@@ -180,7 +181,7 @@ def test_what_a_killed_door_worked_on_or_waited_with_is_forgotten(
     door = Door(folder, patience=0)
     assert not door.wait_for_room()
     killed_door.kill()
-    killed_door.wait(60)
+    killed_door.wait(PATIENCE)
     assert door.wait_for_room()
     hand_on(door, 28)
     assert door.wait_for_room()
@@ -204,7 +205,7 @@ with backlog.Encoder({folder!r}).taking(1):
         hand_on(doors[0], 1)
         assert not are_open(doors)
         process.kill()
-        process.wait(60)
+        process.wait(PATIENCE)
     assert are_open(doors)
     encoder = Encoder(folder)
     assert not are_open(doors)

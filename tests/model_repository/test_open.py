@@ -8,6 +8,7 @@ import tritonclient.grpc as grpc
 import tritonclient.http as http
 from ram_triton.engines.tagger import torch_tagger
 from ram_triton.server_code import preprocess, select
+from support import PATIENCE
 from support.requests_to_ram import OPEN_OUTPUTS, ask, ask_open, runs, tags_of
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
@@ -199,9 +200,9 @@ def test_a_step_that_is_asked_directly_says_what_is_wrong(client, changes, messa
 def test_many_wrong_requests_do_not_stop_the_server(client, pictures):
     wrong = [([b"no image"], ["tag 1"]), (pictures[:1], ["dragon"]), (pictures[:1], ["a", "A"])]
     for index in range(51):
-        refusal(client, *wrong[index % 3], timeout=60)
+        refusal(client, *wrong[index % 3], timeout=PATIENCE)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda i: refusal(client, *wrong[i % 3], timeout=60), range(48)))
+        list(threads.map(lambda i: refusal(client, *wrong[i % 3], timeout=PATIENCE), range(48)))
     assert ask_open(client, pictures[:1], ALL, threshold=0)["count"] == 40
 
 

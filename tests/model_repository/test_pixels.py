@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc
 from ram_triton.server_code import preprocess
+from support import PATIENCE
 from support.requests_to_ram import ask, infer_inputs, statistics, tags_of
 from tritonclient.utils import InferenceServerException
 
@@ -60,7 +61,7 @@ def test_what_the_model_does_not_take_is_refused_in_a_line(client, pixels, shape
     tensor = grpc.InferInput("pixels", list(shape), "UINT8" if dtype is np.uint8 else "FP32")
     tensor.set_data_from_numpy(np.zeros(shape, dtype))
     with pytest.raises(InferenceServerException, match=message) as refused:
-        client.infer("ram_pixels", [tensor], client_timeout=60)
+        client.infer("ram_pixels", [tensor], client_timeout=PATIENCE)
     assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert "\n" not in refused.value.message()
     assert tags_of(ask(client, pixels[:1]))
@@ -72,7 +73,7 @@ def test_a_shape_whose_product_overflows_ends_no_process(server, client, pixels,
     request.inputs.add(name="pixels", datatype="UINT8", shape=shape)
     request.raw_input_contents.append(b"")
     with pytest.raises(Exception, match=r"Expected \[-1,96,96,3\]"):
-        client._client_stub.ModelInfer(request, timeout=60)
+        client._client_stub.ModelInfer(request, timeout=PATIENCE)
     assert tags_of(ask(client, pixels[:1]))
 
 
@@ -98,8 +99,8 @@ def test_the_encoder_joins_pixels_with_encoded_images(server, client, pictures, 
             done.release()
 
         for model, given in requests:
-            client.async_infer(model, infer_inputs(given), keep, client_timeout=60)
-        assert all(done.acquire(timeout=90) for _ in requests)
+            client.async_infer(model, infer_inputs(given), keep, client_timeout=PATIENCE)
+        assert all(done.acquire(timeout=PATIENCE) for _ in requests)
         assert errors == [None] * 3
         if executions() - before == 2:
             return

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ram_triton.engines.tagger import torch_tagger
 from ram_triton.server_code import TagOptions, preprocess, select, sigmoid
+from support import PATIENCE
 from support.requests_to_ram import ask, infer_inputs, runs, statistics, tags_of
 from tritonclient.utils import InferenceServerException
 
@@ -252,8 +253,8 @@ def errors_of(client, images, requests, **options):
         done.release()
 
     for _ in range(requests):
-        client.async_infer("ram", infer_inputs(images), keep, client_timeout=60, **options)
-    assert all(done.acquire(timeout=90) for _ in range(requests))
+        client.async_infer("ram", infer_inputs(images), keep, client_timeout=PATIENCE, **options)
+    assert all(done.acquire(timeout=PATIENCE) for _ in range(requests))
     return errors
 
 

@@ -7,7 +7,8 @@ from contextlib import redirect_stderr, redirect_stdout
 
 from pyarrow import parquet
 from ram_client.bulk import command as bulk_command
-from support.patience import PATIENCE
+
+from support import PATIENCE
 
 COMMAND = (sys.executable, "-m", "ram_bulk")
 

@@ -17,9 +17,10 @@ import yaml
 from ram_client import RamClient
 from ram_triton.server import LOOPBACK, Ports
 
+from support import PATIENCE
+
 RECIPE = Path(__file__).parents[2] / "deploy" / "gateway"
 ENVOY = Path(sys.executable).with_name("envoy")
-START_TIMEOUT = 300  # seconds, generous
 CLIENTS = (("cert", "pem"), ("key", "key"))  # the client's option, the file's end
 
 
@@ -64,7 +65,7 @@ class Gateway:
         with grpc.secure_channel(target, self.credentials(**credentials)) as channel:
             call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
             try:
-                call(request, timeout=60, wait_for_ready=False)
+                call(request, timeout=PATIENCE, wait_for_ready=False)
             except grpc.RpcError as error:
                 return error.code().name
             return "OK"
@@ -77,7 +78,7 @@ class Gateway:
         if self.mutual:
             context.load_cert_chain(self.secrets / "client.pem", self.secrets / "client.key")
         connection = http.client.HTTPSConnection(
-            "localhost", self.port, timeout=60, context=context
+            "localhost", self.port, timeout=PATIENCE, context=context
         )
         headers = {"authorization": self.key, **headers}
         given = {name.replace("_", "-"): value for name, value in headers.items() if value}
@@ -139,7 +140,7 @@ def run_gateway(
 
 def wait_for(condition) -> None:
     """Poll until a condition holds; a connection that is refused is none."""
-    end = time.monotonic() + START_TIMEOUT
+    end = time.monotonic() + PATIENCE
     while True:
         try:
             if condition():

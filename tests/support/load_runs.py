@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from support.patience import PATIENCE
+from support import PATIENCE
 
 LOADTEST = Path(__file__).parents[2] / "loadtest"
 # The tiny model's scores are tiny too, as are its thresholds. No test is about slow answers.

@@ -24,6 +24,7 @@ from ram_triton.repository.layout import INT8_ENCODER, INT8_HEAD
 from ram_triton.server import TritonServer, ports
 from ram_triton.server_code import Vocabulary
 from ram_triton.vocabulary.tag_lists import CHINESE, ENGLISH, THRESHOLDS, read_vocabulary
+
 from support.golden_checkpoint import GOLDEN, golden_weights
 
 NUM_TAGS = 40

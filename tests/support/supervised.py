@@ -19,8 +19,9 @@ from ram_triton.processes import children, command_line, stubs
 from ram_triton.server import LOOPBACK, Ports
 from ram_triton.server.folder import PREFIX, ServerFolder
 from ram_triton.server_code import preprocess
-from support.requests_to_ram import infer_inputs, open_inputs
 from tritonclient.utils import InferenceServerException
+
+from support.requests_to_ram import infer_inputs, open_inputs
 
 ROOT = Path(__file__).parents[2]
 READY = "Ctrl-C stops the server.\n"

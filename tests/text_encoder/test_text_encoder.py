@@ -13,6 +13,7 @@ from ram_triton.repository.layout import FACTS, PLAN
 from ram_triton.server import TritonServer
 from ram_triton.server_code import LabelText, Memory, pad, preprocess, sigmoid
 from ram_triton.text_encoder.templates import ram_templates
+from support import PATIENCE
 from support.pipeline import copy_models, run_command
 from support.requests_to_ram import ask, ask_open, runs, statistics, tags_of
 from support.tiny_clip import save_for_open_clip, tiny_clip
@@ -143,7 +144,7 @@ def test_requests_with_many_new_names_hold_up_neither_known_nor_few_new_ones(
 
         def send(who, labels):
             done = threads.submit(
-                ask_open, open_client, [picture], labels, threshold=0, timeout=300
+                ask_open, open_client, [picture], labels, threshold=0, timeout=PATIENCE
             )
             done.add_done_callback(lambda _: answered.append(who))
             return done

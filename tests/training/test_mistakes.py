@@ -14,6 +14,7 @@ from ram_triton.commands import evaluate, train
 from ram_triton.errors import ConfigError
 from ram_triton.training.config import Config, Section, read_config
 from ram_triton.training.optimise import choose_device
+from support import PATIENCE
 from support.training_run import write_lines
 
 
@@ -228,6 +229,6 @@ def test_the_demos_data_that_is_interrupted_is_a_line(tmp_path):
     (tmp_path / "npm").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = [sys.executable, "-m", "demo.prepare", "--output", str(tmp_path / "demo")]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 130
     assert done.stderr.splitlines() == ["demo.prepare: interrupted, run it again"]

@@ -13,6 +13,7 @@ from ram_triton.model.checkpoint import load_model
 from ram_triton.training.progress import open_metrics
 from ram_triton.vocabulary.tag_lists import read_vocabulary
 from safetensors.torch import load_file, save_file
+from support import PATIENCE
 from support.training_run import EPOCHS, TAGS, command, write_config, write_lines
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -54,7 +55,7 @@ def interrupt_after(folder, step):
                 child.send_signal(signal.SIGINT)
                 break
             time.sleep(0.005)
-        return child.wait(60), child.stderr.read()
+        return child.wait(PATIENCE), child.stderr.read()
 
 
 def saved_step(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from ram_client import cli
-from support.patience import PATIENCE
+from support import PATIENCE
 from support.transport_server import TransportServer
 
 

@@ -10,8 +10,8 @@ import grpc
 import pytest
 from ram_client.bulk import servers
 from ram_client.bulk.run import Run
+from support import PATIENCE
 from support.bulk_runs import COMMAND, lines, rows, run, run_here, start
-from support.patience import PATIENCE
 from support.transport_server import TransportServer
 
 IMAGES = 40

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ram_client.output import Tables
 from ram_client.tag import Tag
-from support.patience import PATIENCE
+from support import PATIENCE
 
 
 def lines(text):

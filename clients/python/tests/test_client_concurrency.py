@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 from ram_client.concurrency import async_in_batches, gather_in_order, in_batches, run_in_order
-from support.patience import PATIENCE
+from support import PATIENCE
 
 
 async def test_results_keep_the_order_of_the_items():

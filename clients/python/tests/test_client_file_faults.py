@@ -16,7 +16,7 @@ from ram_client.files import find_images
 from ram_client.sinks.captions import Captions
 from ram_client.sinks.sidecars import Sidecars
 from ram_client.sinks.sink import WriteFailed
-from support.patience import PATIENCE
+from support import PATIENCE
 from support.written_files import listing, read_table
 
 TABLES = ["--csv", "--parquet", "--sqlite"]

@@ -14,6 +14,7 @@ import tifffile
 from ram_client import ImageUnreadable, cli, download, errors, formats
 from ram_client.errors import installing
 from ram_client.files import Url
+from support import PATIENCE
 from support.heic import HEIC
 
 
@@ -199,7 +200,7 @@ def web(photos, monkeypatch):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             if self.path == "/silent":
-                over.wait(timeout=60)
+                over.wait(timeout=PATIENCE)
             elif self.path == "/drips":
                 with suppress(OSError):
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")

@@ -8,7 +8,7 @@ from contextlib import aclosing, closing
 import numpy as np
 import pytest
 from ram_client import AsyncRamClient, ImageUnreadable, InvalidRequest, RamClient, Timeout
-from support.patience import PATIENCE
+from support import PATIENCE
 from support.transport_server import TransportServer
 
 FRAME = np.zeros((48, 64, 3), np.uint8)

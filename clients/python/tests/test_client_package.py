@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ram_client import __version__
+from support import PATIENCE
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT.parents[1]
@@ -24,7 +25,7 @@ def run(*words, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
         **options,
     )

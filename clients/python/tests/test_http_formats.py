@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import validate
 from ram_client import RamClient
+from support import PATIENCE
 from support.http_adaptor import Adaptor
-from support.patience import PATIENCE
 
 RECORDED = Path(__file__).parent / "recorded"
 PROJECT = Path(__file__).parents[3]
