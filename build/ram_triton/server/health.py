@@ -1,6 +1,7 @@
 """The supervisor's own HTTP endpoint: whether the service is whole, and what happened to it."""
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Health:
         self.reloads: Counter[str] = Counter()
         self.lines_dropped: Callable[[], int] = lambda: 0
         self._begin = time.monotonic()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -50,7 +51,7 @@ class Health:
         if self._server is not None:
             return
         try:
-            self._server = ThreadingHTTPServer((address, port), _handler(self))
+            self._server = _Server((address, port), _handler(self))
         except OSError as error:
             raise ServerError(
                 f"port {port} is taken: stop what listens there, or choose another by "
@@ -80,6 +81,13 @@ class Health:
         lines = [f"ram_ready {int(self.is_ready)}", f"ram_restarts_total {self.restarts}"]
         lines += [f'ram_reloads_total{{model="{m}"}} {n}' for m, n in dict(self.reloads).items()]
         return "\n".join([*lines, f"ram_log_lines_dropped_total {self.lines_dropped()}", ""])
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report what is wrong here, not that a probe did not wait for its answer."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
