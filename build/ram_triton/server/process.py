@@ -217,20 +217,15 @@ class TritonServer:
         return True
 
     def stop(self) -> None:
-        """Let running requests end, then end the server and all processes that it started.
+        """End the server and its log: whoever started it has had all answers.
 
-        A second Ctrl-C meanwhile ends them at once.
+        Triton would end the Python models' processes one after the other, and wait a second for
+        each.
         """
-        try:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGINT)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(STOP_TIMEOUT)
-        finally:
-            self.kill()
-            if self._file:
-                self._file.close()
-                self._dropped, self._file = self.lines_dropped, None
+        self.kill()
+        if self._file:
+            self._file.close()
+            self._dropped, self._file = self.lines_dropped, None
 
     def kill(self) -> None:
         """End the server and all that it started at once, and remove what it leaves."""
