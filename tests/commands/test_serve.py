@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ram_triton.errors import ServerError
 from ram_triton.processes import children, kill_all_with
-from ram_triton.repository.layout import STAGING_PREFIX
+from ram_triton.repository.layout import MODELS, STAGING_PREFIX
 from ram_triton.server import LOOPBACK, Ports, TritonServer
 from ram_triton.server.folder import PREFIX
 from support import PATIENCE
@@ -33,6 +33,15 @@ def read_until_ready(process):
             return output
         output.append(line)
     raise AssertionError(process.stderr.read())
+
+
+@pytest.fixture(scope="module")
+def repository(repository, tmp_path_factory):
+    """Of `ram` alone, which starts in two thirds of the time."""
+    root = tmp_path_factory.mktemp("ram_alone")
+    for model in ("ram", *MODELS["ram"].steps):
+        copy_models(repository / model, root / model)
+    return root
 
 
 @pytest.fixture
