@@ -1,8 +1,9 @@
 """A tiny RAM++: the golden RAM's weights with 51 descriptions of each tag."""
 
 import torch
-from support.golden_checkpoint import golden_weights
 from torch import Tensor
+
+from support.golden_checkpoint import golden_weights
 
 DESCRIPTIONS = 51
 NUM_TAGS = 40
