@@ -1,7 +1,6 @@
 """The doctor: shared memory and memory of decoding, as full batches take them."""
 
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from ram_triton.doctor.memory import (
     instance_bytes,
 )
 from ram_triton.doctor.repository_view import RepositoryView
-from ram_triton.repository.layout import CPU, DEFAULT_REPOSITORY
+from ram_triton.repository.layout import CPU
 from ram_triton.server import TritonServer
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
@@ -32,10 +31,8 @@ def needed(view, model):
 @pytest.mark.parametrize(
     ("free", "status"), [(2**20, "error"), (64 * 2**20, "warning"), (12 * 2**30, "fine")]
 )
-def test_shared_memory_is_compared_with_what_full_batches_take(copied, free, status):
-    config = Path("ram_preprocess/config.pbtxt")  # with its instances
-    (copied / config).write_text((DEFAULT_REPOSITORY / config).read_text())
-    (finding,) = check_shared_memory(inspect(copied), (free, free))
+def test_shared_memory_is_compared_with_what_full_batches_take(repository, free, status):
+    (finding,) = check_shared_memory(inspect(repository), (free, free))
     assert str(finding.status) == status
     assert status == "fine" or "--shm-size=11g" in finding.remedy
 
@@ -44,7 +41,7 @@ def test_shared_memory_is_compared_with_what_full_batches_take(copied, free, sta
 def test_what_decoding_may_take_is_compared_with_what_is_available(repository, available, status):
     (finding,) = check_decoding_memory(inspect(repository), available)
     assert str(finding.status) == status
-    # Of an instance, 12 bytes per pixel and 4 per byte of the limits, and an ordinary JPEG.
+    # 4 instances, 12 bytes per pixel and 4 per byte of the limits, and an ordinary JPEG.
     assert "1.6 GiB each" in finding.text
     assert status == "fine" or "max_pixels" in finding.remedy
 

@@ -49,14 +49,8 @@ def use_float32(repository: Path) -> None:
 
 
 def patient(config: str) -> str:
-    """Return a config's text that lets pictures wait for long, and decodes them without delay.
-
-    The preprocessor gets two processes: Triton ends a model's one after the other, and waits a
-    second for each.
-    """
+    """Return a config's text that lets pictures wait for long, and decodes them without delay."""
     config = config.replace(TIMEOUT, TIMEOUT.replace("2000000", "60000000"))
-    if 'name: "ram_preprocess"' in config:
-        config = config.replace("count: 4", "count: 2")
     return config.replace(NICE, NICE.replace("19", "0"))
 
 
