@@ -69,7 +69,7 @@ async def ask(
     try:
         content = await asyncio.to_thread(picture.read_bytes)
     except OSError as error:  # it was dropped long ago
-        raise ImageUnreadable("the picture is no longer here: drop it again") from error
+        raise ImageUnreadable("the picture was removed: drop it again") from error
     watch.note(f"read the file, {len(content):,} bytes")
     try:
         await client.is_ready()  # what a request takes that has nothing to do
