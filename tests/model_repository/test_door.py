@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def never_rests(monkeypatch):
-    """Images are forgotten never, and counted alone: a pause of the machine is a slow encoder's."""
+    """No image is forgotten, and only counts matter: a pause looks like a slow encoder."""
     monkeypatch.setattr(backlog, "REST", 10**18)
     monkeypatch.setattr(door_code, "REST", 10**18)
     monkeypatch.setattr(door_code, "LONGEST", float("inf"))
